@@ -75,6 +75,57 @@ def test_it_creates_shows_verifies_repairs_and_drops(filled: Extract) -> None:
     assert run(filled, "--drop").output.count("there was no extract") == 2
 
 
+def test_a_dropped_extract_leaves_what_was_removed_and_says_how_to_forget_it(filled: Extract) -> None:
+    run(filled)
+    filled.execute("DELETE FROM usage_events WHERE timestamp < %s", NOON - 364 * DAY)
+    run(filled)
+    before = f"events before {NOON - 364 * DAY:%Y-%m-%d %H:%M} UTC are no longer in the table"
+    own = ["--organization-id", str(ORGANIZATION)]
+    file = filled.folder / "removed.json"
+    for there in ("removed", "there was no extract"):
+        said = run(filled, "--drop", *own).output
+        assert f": {there}" in said
+        assert f"Queries still say that {before}; to forget it, delete {file}" in said
+    assert before in run(filled, *own).output
+    file.write_bytes(b"{")
+    assert "  damaged: removed.json\n" in run(filled, "--show", *own).output
+    assert "anew" not in run(filled, "--show", *own).output
+    run(filled, "--drop", *own)
+    file.write_bytes(b"{")
+    taken = "damaged, so all events before the first one are taken for removed: removed.json"
+    assert taken in run(filled, "--show", *own).output
+    assert "events were removed from the table; to forget it, delete" in run(filled, "--drop", *own).output
+    assert f"built anew: {taken}." in run(filled, *own).output
+    shown = run(filled, "--show", *own).output
+    assert "are taken for removed, perhaps also later ones were: removed.json was damaged" in shown
+    run(filled, "--drop", *own)
+    file.unlink()
+    assert "Queries still say" not in run(filled, "--drop", *own).output
+    run(filled, *own)
+    shown = run(filled, "--show", *own).output
+    assert "removed" not in shown
+    assert "no longer in the table" not in shown
+
+
+@pytest.mark.parametrize("harm", [None, "damaged", "missing"])
+def test_a_drop_looks_for_events_that_were_removed_since_the_last_refresh(filled: Extract, harm: str | None) -> None:
+    """No later extract could find them out."""
+    run(filled)
+    filled.execute("DELETE FROM usage_events WHERE timestamp < %s", NOON - 364 * DAY)
+    if harm:
+        path = filled.folder / filled.manifest.segments[0].rows.name
+        path.unlink() if harm == "missing" else path.write_bytes(b"PAR1")
+    said = run(filled, "--drop", "--organization-id", str(ORGANIZATION))
+    assert said.exit_code == 0, said.output
+    before = f"events before {NOON - 364 * DAY:%Y-%m-%d %H:%M} UTC are no longer in the table"
+    assert (before in said.output) == (harm is None)
+    assert ("removed since its last refresh could not be found out: it was damaged" in said.output) == (
+        harm is not None
+    )
+    run(filled)
+    assert (before in run(filled, "--show").output) == (harm is None)
+
+
 @pytest.mark.parametrize(
     "harm",
     [

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import warnings
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from support import extracts
 from support.database_servers import kind
 from support.extracts import ORGANIZATION
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
+from usage_explore.cli.decisions import CHANGED
+from usage_explore.cli.main import main
 from usage_explore.db import ddl
+from usage_explore.doctor import examine
 from usage_explore.explain.spans import Span, words
-from usage_explore.extract import changes, manifest, refresh
+from usage_explore.extract import changes, manifest, refresh, retention
+from usage_explore.extract import folder as folders
+from usage_explore.extract.connection import ExtractError
 from usage_explore.sql.hints import HintWarning
 
 DAY = timedelta(days=1)
@@ -140,6 +149,155 @@ def test_the_boundary_stays_while_the_extract_cannot_answer(
         answer = store.aggregate(WINDOW)
     assert (answer.served.path, answer.total) == ("events", 45)
     assert answer.served.exists_since == BOUNDARY
+
+
+LOSSES = ["dropped", "lost", "damaged"]
+
+
+def lose(folder: Path, how: str) -> None:
+    """The manifest, in one of the ways of `LOSSES`."""
+    path = folder / manifest.NAME
+    if how == "dropped":
+        assert folders.drop(folder)
+    elif how == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_the_boundary_stays_where_the_manifest_is_gone(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str
+) -> None:
+    """Removed days were complete zeros again, and those of a signed period credits."""
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    with store:
+        signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
+        remove(events_connection)
+        extracts.build(events_database_url, tmp_path)
+        for _ in range(2):
+            lose(folder, how)
+            with pytest.warns(HintWarning, match="before 2026-03-06 00:00 UTC have been removed"):
+                answer = store.aggregate(WINDOW)
+            assert (answer.served.path, answer.total, answer.served.exists_since) == ("events", 45, BOUNDARY)
+            assert not store.changes_since(signed).corrections
+            extracts.build(events_database_url, tmp_path)
+        check(store, 45, BOUNDARY)
+
+
+def test_a_boundary_that_only_the_manifest_of_an_earlier_version_has_is_kept(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    (folder / manifest.REMOVED).unlink()
+    folders.drop(folder)
+    with store:
+        assert store.aggregate(WINDOW).served.exists_since == BOUNDARY
+
+
+@pytest.mark.parametrize("how", ["loaded again", "a table made anew", "forgotten on purpose"])
+def test_the_boundary_is_gone_with_the_removal(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    folders.drop(folder)
+    if how == "loaded again":
+        extracts.add(events_connection, *days(FIRST, 5), number=3)
+    elif how == "forgotten on purpose":
+        (folder / manifest.REMOVED).unlink()
+    else:
+        events_connection.execute("CREATE TABLE other (LIKE usage_events INCLUDING ALL)")
+        events_connection.execute("INSERT INTO other SELECT * FROM usage_events")
+        events_connection.execute("DROP TABLE usage_events CASCADE")
+        events_connection.execute("ALTER TABLE other RENAME TO usage_events")
+        events_connection.commit()
+    total = 60 if how == "loaded again" else 45
+    extracts.build(events_database_url, tmp_path)
+    assert not (folder / manifest.REMOVED).exists()
+    if how == "loaded again":
+        check(store, total, None)
+    else:
+        with store:
+            answer = store.aggregate(WINDOW)
+        assert (answer.total, answer.served.exists_since) == (total, None)
+
+
+@pytest.mark.parametrize("how", LOSSES)
+@pytest.mark.parametrize("harm", ["cut", "flip", "no checksum"])
+def test_where_both_files_are_damaged_all_before_the_first_event_is_taken_for_removed(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str, harm: str
+) -> None:
+    """It is said, before a refresh and after it, and an event that comes late does not end it."""
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    lose(folder, how)
+    path = folder / manifest.REMOVED
+    text = path.read_text("ascii")
+    harmed = {"cut": text[:-3], "flip": text.replace('"removed_rows": 15', '"removed_rows": 17')}
+    path.write_text(harmed.get(harm, text.replace("checksum", "checksun")), "ascii")
+
+    def words() -> str:
+        return " ".join(
+            finding.message
+            for finding in examine(events_database_url, "usage_events", timedelta(seconds=30), home=tmp_path)
+            if finding.name == "extract"
+        )
+
+    left = utc(2026, 3, 6, 7, 13)
+    with store:
+        assert store.aggregate(WINDOW).served.exists_since == left
+        assert "damaged, so all events before the first one are taken for removed: removed.json" in words()
+        (report,) = extracts.build(events_database_url, tmp_path).values()
+        assert "removed: removed.json" in report.rebuilt
+        check(store, 45, left)
+        assert "07:13 UTC are taken for removed, perhaps also later ones were: removed.json was damaged" in words()
+        extracts.add(events_connection, utc(2026, 3, 2, 1), ingested_at=datetime.now(UTC))
+        for _ in range(2):
+            extracts.build(events_database_url, tmp_path)
+            assert store.aggregate(WINDOW).served.exists_since == left
+        assert "07:13 UTC are taken for removed, perhaps also later ones were: removed.json was damaged" in words()
+
+
+def test_a_damaged_file_beside_a_whole_manifest_is_written_anew(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    whole = (folder / manifest.REMOVED).read_bytes()
+    (folder / manifest.REMOVED).write_bytes(b"{}")
+    found = examine(events_database_url, "usage_events", timedelta(seconds=30), home=tmp_path)
+    assert any(finding.message.endswith("damaged: removed.json") for finding in found)
+    extracts.build(events_database_url, tmp_path)
+    assert json.loads((folder / manifest.REMOVED).read_bytes())["removed_before"] == json.loads(whole)["removed_before"]
+    check(store, 45, BOUNDARY)
+
+
+def test_the_boundary_is_on_disk_before_the_manifest(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """A refresh that ends between the two loses it nowhere."""
+    remove(events_connection)
+    replace = manifest.replace
+
+    def failing(path: Path, document: dict[str, Any]) -> None:
+        if path.name == manifest.NAME and document["removed_before"] is not None:
+            raise OSError("no space left")
+        replace(path, document)
+
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(manifest, "replace", failing)
+        with pytest.raises(ExtractError):
+            extracts.build(events_database_url, tmp_path)
+    (folder / manifest.NAME).unlink()
+    extracts.build(events_database_url, tmp_path)
+    check(store, 45, BOUNDARY)
 
 
 @pytest.mark.parametrize("day", [1, 3], ids=["before all events", "among the deleted ones"])
@@ -421,6 +579,8 @@ def test_an_old_event_that_arrives_after_the_policy_ran_hides_nothing(
         changes = store.changes_since(signed)
         assert (changes.removed_before,) == first
         assert not changes.corrections
+        assert {line.correction for line in changes.lines} == {"none"}
+        assert not changes
 
 
 def test_a_policy_and_a_deletion_beyond_it_are_one_boundary(
@@ -447,19 +607,32 @@ def test_a_policy_and_a_deletion_beyond_it_are_one_boundary(
             assert answer.served.exists_since == end_of_removed, since
 
 
-def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
-    store: Store, events_connection: ddl.Connection
+POLICY = pytest.mark.parametrize("policy", [True, False], ids=["by a policy", "by hand"])
+
+
+def apply_policy(patched: pytest.MonkeyPatch, until: datetime | None) -> None:
+    """As if a retention policy had removed all events before a time; None is as without one."""
+    patched.setattr(retention, "removed_by_policy", lambda *_: until)
+
+
+@POLICY
+def test_what_was_removed_of_a_signed_period_is_no_credit_if_a_policy_did_it(
+    store: Store, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch, policy: bool
 ) -> None:
+    """Else it may be one, and billing has to check."""
     march = Period(since=FIRST, until=LAST)
+    apply_policy(monkeypatch, BOUNDARY if policy else None)
     with store:
         signed = store.sign_off(store.validate(march), by="ana")
         remove(events_connection)
         changes = store.changes_since(signed)
         assert changes.removed_before == utc(2026, 3, 6, 7, 13)
-        assert {row.reason for row in changes.rows} == {"removed by retention"}
+        assert {row.reason for row in changes.rows} == {"removed by retention" + ("" if policy else " or deleted")}
         assert not changes.corrections
         assert sum(row.events for row in changes.rows) == -15
-        assert not changes
+        assert {line.correction for line in changes.lines} == {"none" if policy else "check"}
+        assert bool(changes) == (not policy)
+        assert not changes.days
         events_connection.execute("DELETE FROM usage_events WHERE timestamp BETWEEN '2026-03-10Z' AND '2026-03-11Z'")
         events_connection.commit()
         changes = store.changes_since(signed)
@@ -470,10 +643,17 @@ def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
 @pytest.mark.each_value
 @pytest.mark.parametrize("since", [FIRST - 5 * DAY, utc(2026, 3, 3), utc(2026, 3, 5), utc(2026, 3, 8)])
 @pytest.mark.parametrize("has_hashes", [True, False])
+@POLICY
 def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
-    store: Store, events_connection: ddl.Connection, since: datetime, has_hashes: bool
+    store: Store,
+    events_connection: ddl.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    since: datetime,
+    has_hashes: bool,
+    policy: bool,
 ) -> None:
     """The later one covers all, or a part; what it shares is never a correction, nor is it unchanged."""
+    apply_policy(monkeypatch, BOUNDARY if policy else None)
     with store:
         month = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
         later = store.sign_off(store.validate(Period(since=since, until=LAST + DAY)), by="ana")
@@ -481,10 +661,17 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
             month = dataclasses.replace(month, hash_probe=None, days=(), slots=())
         remove(events_connection)
         changes = store.changes_since(month)
-        assert changes.sentence == (
-            "-15 events before 2026-03-06 07:13:00 +00:00, removed by retention or the deletion of all older events"
-        )
-        assert not changes
+        is_own = since > FIRST and not policy
+        words = "-15 events before 2026-03-06 07:13:00 +00:00, removed by retention"
+        if not policy:
+            words += ", or deleted"
+            words += ", which is a credit: billing has to check" if is_own else ""
+            words += "" if is_own else "; what is a credit is counted in a later sign-off"
+        if is_own and (since < BOUNDARY or not has_hashes):
+            words += "; 1 other change that may be a later sign-off's"
+        assert changes.sentence == words
+        assert bool(changes) == bool(changes.to_check) == is_own
+        assert bool(store.changes_since(later).to_check) == (since < BOUNDARY and not policy)
         assert not changes.corrections
         assert bool(changes.content_note) == (not has_hashes)
         if not has_hashes:
@@ -497,14 +684,105 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         assert all("removed by retention" not in row.reason or row.events < 0 for one in both for row in one.rows)
 
 
+def test_what_a_later_sign_off_has_of_the_oldest_events_is_counted_once(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    other = UUID(int=7)
+    extracts.add(events_connection, *days(FIRST, 20), customer_id=other)
+    with store:
+        march = Period(since=FIRST, until=LAST)
+        signed = store.sign_off(store.validate(march), by="ana")
+        later = store.sign_off(store.validate(march.replace(since=FIRST - DAY, customer_id=other)), by="ana")
+        remove(events_connection)
+        changes, its = store.changes_since(signed), store.changes_since(later)
+    assert [(line.correction, line.events) for line in changes.lines] == [("none", -5), ("check", -15)]
+    assert [(line.correction, line.events) for line in its.lines] == [("check", -5)]
+    before = "before 2026-03-06 07:13:00 +00:00, removed by retention, or deleted"
+    assert changes.sentence == (
+        f"-15 events {before}, which is a credit: billing has to check;"
+        f" -5 events {before}; what is a credit is counted in a later sign-off"
+    )
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_the_deletion_of_the_first_event_of_a_signed_period_is_for_billing_to_check(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshed: bool
+) -> None:
+    """It was retention's: no correction, no amounts of any customer, and `--fail-on-changes` ended with 0."""
+    other, prices = UUID(int=7), [{"metric_key": "tokens", "unit_amount": "0.10", "currency": "USD"}]
+    extracts.add(events_connection, FIRST + timedelta(hours=1), customer_id=other, quantity=7)
+    extracts.add(events_connection, utc(2026, 3, 9, 9), customer_id=other)
+    extracts.build(events_database_url, tmp_path)
+    period = Period(since=FIRST, until=LAST)
+    (tmp_path / "prices.csv").write_text("metric_key,unit_amount,currency\ntokens,0.10,USD\n")
+    with store:
+        validation = store.validate(period)
+        signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices))
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-01 02:00Z'")
+        extracts.add(events_connection, utc(2026, 3, 10, 9), ingested_at=datetime.now(UTC))
+        events_connection.commit()
+        if refreshed:
+            extracts.build(events_database_url, tmp_path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            changes = store.changes_since(signed, prices=prices)
+    since = "2026-03-01 07:13:00 +00:00"
+    assert changes.sentence == (
+        f"+1 event, arrived late; -1 event before {since}, removed by retention, or deleted, which is a credit:"
+        " billing has to check; expected amounts +0.10 and -0.70 USD"
+    )
+    assert [(line.correction, line.events, line.amount) for line in changes.lines] == [
+        ("check", -1, Decimal("-0.70")),
+        ("supplement", 1, Decimal("0.10")),
+    ]
+    assert changes
+    assert changes.amounts_note == ""
+    command = ["signoffs", "--database-url", events_database_url, "--home", str(tmp_path), "--fail-on-changes"]
+    files = [str(tmp_path / name) for name in ("prices.csv", "changes.csv", "changes.json")]
+    command += [part for pair in zip(("--prices", "--csv", "--json"), files, strict=True) for part in pair]
+    result = CliRunner().invoke(main, [*command, "--organization-id", str(ORGANIZATION)])
+    assert result.exit_code == CHANGED, result.output
+    assert "billing has to check" in " ".join(result.output.split())
+    frame = pd.read_csv(files[1], dtype=str).set_index("correction")
+    assert tuple(frame.loc["check", ["events", "amount", "amount_currency"]]) == ("-1", "-0.7", "USD")
+    assert frame.loc["check", "reason"] == "removed by retention or deleted"
+    (document,) = json.loads(Path(files[2]).read_text("utf-8"))
+    assert [(row["correction"], row["amount"]) for row in document["rows"]] == [
+        ("check", "-0.7"),
+        ("supplement", "0.1"),
+    ]
+
+
+@pytest.mark.parametrize("has_slots", [True, False], ids=["by quarter of an hour", "by day"])
+def test_what_is_gone_beyond_the_reach_of_a_policy_is_for_billing_to_check(
+    store: Store, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch, has_slots: bool
+) -> None:
+    """The oldest chunk that the policy left begins before its first event, which was deleted."""
+    until = utc(2026, 3, 5)
+    apply_policy(monkeypatch, until)
+    with store:
+        signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
+        signed = signed if has_slots else dataclasses.replace(signed, slots=())
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp < %s", [until])
+        events_connection.commit()
+        assert [line.correction for line in store.changes_since(signed).lines] == ["none"]
+        remove(events_connection)
+        changes = store.changes_since(signed)
+        assert [(line.correction, line.events) for line in changes.lines] == [("check", -15)]
+        assert "or deleted, which is a credit: billing has to check" in changes.sentence
+
+
 LATER = "timestamp BETWEEN '2026-03-10Z' AND '2026-03-11Z'"
 
 
 @pytest.mark.parametrize("has_slots", [True, False], ids=["by quarter of an hour", "by day"])
+@POLICY
 def test_what_is_gone_after_the_boundary_is_not_counted_as_retention(
-    store: Store, events_connection: ddl.Connection, has_slots: bool
+    store: Store, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch, has_slots: bool, policy: bool
 ) -> None:
     """Of the customer with events before it, too, billing has to look; the other's are a credit."""
+    apply_policy(monkeypatch, BOUNDARY if policy else None)
+    state, words = ("none", "") if policy else ("check", ", or deleted")
     other = UUID(int=7)
     extracts.add(events_connection, utc(2026, 3, 10, 9), utc(2026, 3, 12, 9), customer_id=other)
     extracts.add(events_connection, *days(FIRST, 20), metric_key="calls")
@@ -512,22 +790,22 @@ def test_what_is_gone_after_the_boundary_is_not_counted_as_retention(
         signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
         signed = signed if has_slots else dataclasses.replace(signed, slots=())
         remove(events_connection)
-        assert not store.changes_since(signed)
+        assert bool(store.changes_since(signed)) == (not policy)
         events_connection.execute(f"DELETE FROM usage_events WHERE {LATER} AND customer_id = %s".encode(), [other])
         events_connection.commit()
         changes = store.changes_since(signed)
         assert [(line.correction, line.customer_id, line.events) for line in changes.lines] == [
             ("credit", str(other), -1),
-            ("none", str(ORGANIZATION), -5),
-            ("none", str(ORGANIZATION), -15),
+            (state, str(ORGANIZATION), -5),
+            (state, str(ORGANIZATION), -15),
         ]
-        assert "-20 events before 2026-03-06 07:13:00 +00:00, removed by retention" in changes.sentence
+        assert f"-20 events before 2026-03-06 07:13:00 +00:00, removed by retention{words}" in changes.sentence
         assert "-1 event, changed or removed" in changes.sentence
         events_connection.execute(f"DELETE FROM usage_events WHERE {LATER} AND metric_key = 'tokens'".encode())
         events_connection.commit()
         changes = store.changes_since(signed)
         assert changes.sentence == (
-            "-20 events before 2026-03-06 07:13:00 +00:00, removed by retention or the deletion of all older events,"
+            f"-20 events before 2026-03-06 07:13:00 +00:00, removed by retention{words},"
             " and -4 events after that time, changed or removed: whose they are is not known, so billing has to check"
             " 3 totals by customer and metric; changed on 10 Mar 2026"
         )
@@ -542,8 +820,9 @@ def test_what_is_gone_after_the_boundary_is_not_counted_as_retention(
 
 
 def test_events_gone_in_the_quarter_of_an_hour_of_the_boundary_may_be_later_removals(
-    store: Store, events_connection: ddl.Connection
+    store: Store, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    apply_policy(monkeypatch, utc(2026, 3, 6, 7, 14))
     extracts.add(events_connection, utc(2026, 3, 6, 7, 14))
     with store:
         signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
@@ -551,7 +830,7 @@ def test_events_gone_in_the_quarter_of_an_hour_of_the_boundary_may_be_later_remo
         events_connection.commit()
         changes = store.changes_since(signed)
     assert changes.sentence == (
-        "-18 events before 2026-03-06 07:14:00 +00:00, removed by retention or the deletion of all older events;"
+        "-18 events before 2026-03-06 07:14:00 +00:00, removed by retention;"
         " -3 events of these, in the quarter of an hour of that time, may be later removals"
     )
     assert not changes
@@ -571,6 +850,10 @@ def test_what_was_removed_between_two_sign_offs_is_told_from_what_retention_remo
         between = store.changes_since(first, until=second)
         assert [(line.correction, line.events) for line in between.lines] == [("credit", -3)]
         removed = store.changes_since(second, until=third)
+        assert [(line.correction, line.events) for line in removed.lines] == [("check", -15)]
+        with pytest.MonkeyPatch.context() as patched:
+            apply_policy(patched, BOUNDARY)
+            removed = store.changes_since(second, until=third)
         assert [(line.correction, line.events) for line in removed.lines] == [("none", -15)]
         both = store.changes_since(first, until=third)
         assert [(line.correction, line.events) for line in both.lines] == [("check", -18)]

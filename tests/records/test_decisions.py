@@ -517,7 +517,8 @@ def test_a_sign_off_of_an_older_version_has_no_hashes_and_says_so(
 
 
 @IN_ONE_PLACE
-def test_removed_history_is_named_as_retention(store: Store, events_connection: ddl.Connection) -> None:
+@pytest.mark.parametrize("policy", [True, False])
+def test_removed_history_is_named_as_retention(store: Store, events_connection: ddl.Connection, policy: bool) -> None:
     prices = [{"metric_key": "tokens", "model": "per_unit", "unit_amount": "0.10", "currency": "USD"}]
     validation = full(store)
     signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices))
@@ -525,16 +526,17 @@ def test_removed_history_is_named_as_retention(store: Store, events_connection: 
 
     def changed() -> Changes:
         with store._transaction(SEPTEMBER) as (connection, _):
-            return signed_usage.changes(connection, store.table, signed, store.now(), boundary)
+            until = boundary if policy else None
+            return signed_usage.changes(connection, store.table, signed, store.now(), boundary, policy=until)
 
     events_connection.execute("DELETE FROM usage_events WHERE timestamp < %s", [boundary])
     events_connection.commit()
     changes = changed()
-    assert not changes, "nothing is to be corrected"
+    assert bool(changes) == (not policy), "nothing is to be corrected of what a policy removed"
     assert changes.sentence.startswith("-80 events before 2026-09-13 00:00:00")
     assert "removed by retention" in changes.sentence
-    assert {line.correction for line in changes.lines} == {"none"}
-    assert "were removed" in changes.amounts_note
+    assert {line.correction for line in changes.lines} == {"none" if policy else "check"}
+    assert ("were removed" in changes.amounts_note) == policy
     events_connection.execute(
         "UPDATE usage_events SET quantity = quantity + 1 WHERE customer_id = %s AND timestamp >= '2026-09-15'",
         [CUSTOMERS[1]],
@@ -766,9 +768,11 @@ def test_what_retention_removed_before_signing_again_is_no_credit(
     first = store.sign_off(full(store), by="ana")
     second = replace(first, signed_at=first.signed_at + timedelta(days=1), usage=first.usage[:1], days=(), slots=())
     assert changes_until(first, second).corrections
-    removed = changes_until(first, second, first.since + timedelta(days=3))
-    assert not removed.corrections
-    assert {row.reason for row in removed.rows} == {"removed by retention"}
+    boundary = first.since + timedelta(days=3)
+    for policy, reason in ((boundary, "removed by retention"), (None, "removed by retention or deleted")):
+        removed = changes_until(first, second, boundary, policy)
+        assert not removed.corrections
+        assert {row.reason for row in removed.rows} == {reason}
 
 
 @IN_ONE_PLACE

@@ -15,7 +15,7 @@ from usage_explore.cli.options import common, connected, organization, say, span
 from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, DatabaseError, ScopeError, TableMismatch
-from usage_explore.formatting import counted, duration, in_sentence, on_one_line, size
+from usage_explore.formatting import counted, duration, in_sentence, on_one_line, path_text, size
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -155,9 +155,7 @@ def _state(target: Target, report: Report) -> str:
     manifest = report.manifest
     if manifest.watermark is None:
         return f"Organization {target.organization_id}: nothing yet"
-    since = ""
-    if manifest.removed_before is not None:
-        since = f"; events before {instant(manifest.removed_before):%Y-%m-%d %H:%M} UTC are no longer in the table"
+    since = manifest.removed_words and f"; {manifest.removed_words}"
     return (
         f"Organization {target.organization_id}: {counted(manifest.rows, 'event')} ingested before"
         f" {instant(manifest.watermark):%Y-%m-%d %H:%M:%S} UTC, {report.rows:,} of them read now, in"
@@ -172,10 +170,9 @@ def _show(connection: Connection, settings: Settings) -> None:
     for target in _targets(connection, settings):
         say(f"Organization {target.organization_id}: {target.folder}")
         manifest = manifests.read(target.folder)
-        if manifest is None and manifests.is_unreadable(target.folder):
-            say(f"  damaged, or of another folder, version or user: {manifests.NAME}; {_BUILDS_ANEW}")
-            continue
-        for line in _lines(manifest):
+        for words in (unreadable := manifests.unreadable(target.folder)):
+            say(f"  {words}{'' if manifest else f'; {_BUILDS_ANEW}'}")
+        for line in _lines(manifest) if manifest or not unreadable else ():
             say(f"  {line}")
         if manifest and (names := damaged(target.folder, manifest)):
             say(f"  damaged or missing: {', '.join(names)}; {_BUILDS_ANEW}")
@@ -197,8 +194,8 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         yield f"{counted(manifest.rows, 'event')} in {segments}, {size(manifest.bytes)}{each}"
         age = duration(timedelta(microseconds=manifest.refreshed - manifest.watermark))
         yield f"ingested before {instant(manifest.watermark):%Y-%m-%d %H:%M:%S} UTC, {age} before the last refresh"
-        if manifest.removed_before is not None:
-            yield f"events before {instant(manifest.removed_before):%Y-%m-%d %H:%M} UTC are no longer in the table"
+        if manifest.removed_words:
+            yield manifest.removed_words
         if manifest.segments:
             keys = ", ".join(map(on_one_line, manifest.segments[-1].layout.dimensions))
             yield f"columns of dimensions: {keys or 'none'}"
@@ -255,10 +252,22 @@ def _totals(totals: Totals | None) -> str:
 
 def _drop(connection: Connection, settings: Settings) -> None:
     from usage_explore.extract.folder import drop
+    from usage_explore.extract.manifest import REMOVED, read
+    from usage_explore.extract.refresh import find_removal
 
     for target in _targets(connection, settings, gone=True):
+        is_known = find_removal(connection, target, timeout=settings.long_statement_timeout)
         there = drop(target.folder)
         say(f"Organization {target.organization_id}: {'removed' if there else 'there was no extract'}")
+        if not is_known:
+            say(
+                "  Which events were removed since its last refresh could not be found out: it was damaged, or is large"
+            )
+        file = target.folder / REMOVED
+        if file.exists():
+            kept = read(target.folder, REMOVED)
+            what = kept.removed_words if kept else "events were removed from the table"
+            say(f"  Queries still say that {what}; to forget it, delete {path_text(file, whole=True)}")
 
 
 def _refresh_every(pause: timedelta) -> None:

@@ -256,14 +256,14 @@ def _extract(connection: Connection, examined: Relation, *, url: str, home: Path
         places = sorted((home / "extract" / source.name).glob("*/"))
     held = [(place, manifest) for place in places if (manifest := manifests.read(place))]
     unreadable = [
-        Finding(
-            "extract",
-            "warning",
-            f"of organization {place.name}: {manifests.NAME} is damaged, or of another folder, version or user",
-            "usage-explore extract",
-        )
+        Finding("extract", "warning", f"of organization {place.name}: {words}", "usage-explore extract")
         for place in places
-        if manifests.is_unreadable(place)
+        for words in manifests.unreadable(place)
+    ]
+    unreadable += [
+        Finding("extract", "warning", f"of organization {manifest.organization_id}: {manifest.removed_words}")
+        for _, manifest in held
+        if manifest.removed_before is not None and not manifest.removed_rows
     ]
     if not held and not unreadable:
         if examined.rows < _MIN_ROWS:

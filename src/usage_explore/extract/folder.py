@@ -1,6 +1,6 @@
 """Where an extract lies, who may write it, and whether its files are whole.
 
-    <home>/extract/<database-table-role-hash>/<organization>/manifest.json, *.parquet, lock
+    <home>/extract/<database-table-role-hash>/<organization>/manifest.json, removed.json, *.parquet, lock
 
 The first folder stands for a table as one database role sees it: row-level security may show roles different rows. Its
 hash covers the server's address and system identifier, so that a server made anew at the same address has its own. All
@@ -190,6 +190,7 @@ def replace(folder: Path, before: Manifest | None, after: Manifest) -> None:
 def drop(folder: Path) -> bool:
     """Remove the extract; False if there is none. Readers answer from the events from now on.
 
+    Which events were removed from the table stays known, see `manifest.removal`.
     Raises `ExtractBusy` while another process refreshes it.
     """
     with errors(folder):
@@ -202,7 +203,9 @@ def drop(folder: Path) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Remove manifest and files, while the lock is held."""
+    """Remove manifest and files, but not what is known of removed events, while the lock is held."""
+    if (held := files.read(folder)) is not None:
+        files.keep_removal(folder, held)  # one of an earlier version has no file of it
     (folder / files.NAME).unlink(missing_ok=True)
     for path in folder.glob("*.parquet"):
         path.unlink(missing_ok=True)
@@ -239,8 +242,9 @@ def _make(folder: Path) -> None:
 def _clean(folder: Path) -> None:
     """Remove what writers that died left, and files that no manifest has named for `GRACE`."""
     shutil.rmtree(temporary(folder), ignore_errors=True)
-    for path in folder.glob(f"{files.NAME}.*"):
-        path.unlink(missing_ok=True)
+    for name in (files.NAME, files.REMOVED):
+        for path in folder.glob(f"{name}.*"):
+            path.unlink(missing_ok=True)
     held = files.read(folder)
     _remove_old(folder.glob("*.change.*"), set())
     _remove_old(folder.glob("*.parquet"), {file.name for file in _files(held)} if held else set())

@@ -2,7 +2,9 @@
 
 A folder holds one organization's events of one table as one database role sees them. `manifest.json` is replaced as a
 whole by a rename; the files that it names are complete before, and never change. A reader keeps the manifest that it
-has read: files that a newer one no longer names are removed only after `GRACE`.
+has read: files that a newer one no longer names are removed only after `GRACE`. What the manifest says of removed
+events no later one could find out: if it says something, `removed.json` is a manifest of that alone, for when the first
+is lost.
 
 A segment is one file of rows sorted by `ts`, with these columns (times are microseconds since 1970, UTC):
 
@@ -36,7 +38,7 @@ from typing import Any
 from uuid import UUID
 
 VERSION = 2
-NAME = "manifest.json"
+NAME, REMOVED = "manifest.json", "removed.json"
 
 _MAX_BYTES = 256_000_000
 """Bytes of a manifest up to which it is read, many times what a large extract has; a larger one is damaged."""
@@ -122,9 +124,10 @@ class Manifest:
     `relation` is the table's oid, so that a table made anew is noticed. `unfit` says why the organization is answered
     from the events, blank if it is not. `refreshed` is the database's clock at the last refresh; `removed_before` the
     start of the events that the table still has, where a refresh found `removed_rows` older ones removed: the end of
-    the last one's UTC day, or the first event that was left. `fingerprint` is that of what decided which rows were
-    read, see `visibility`, and `transaction` the database's next one then (0 on a replica), of which an earlier
-    database has not seen all.
+    the last one's UTC day, or the first event that was left. `removed_rows` is 0 where both files that knew it were
+    damaged: all events before the first one are then taken for removed. `fingerprint` is that of what decided which
+    rows were read, see `visibility`, and `transaction` the database's next one then (0 on a replica), of which an
+    earlier database has not seen all.
     """
 
     organization_id: UUID
@@ -148,6 +151,16 @@ class Manifest:
     def bytes(self) -> int:
         """The size of all files."""
         return sum(file.bytes for segment in self.segments for file in segment.files)
+
+    @property
+    def removed_words(self) -> str:
+        """Which events were removed, and whether that is certain; "" if none are known to be."""
+        if self.removed_before is None:
+            return ""
+        since = f"{instant(self.removed_before):%Y-%m-%d %H:%M} UTC"
+        if self.removed_rows:
+            return f"events before {since} are no longer in the table"
+        return f"events before {since} are taken for removed, perhaps also later ones were: {REMOVED} was damaged"
 
 
 def json_pointer(key: str) -> str:
@@ -197,13 +210,13 @@ def _checksum(document: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(document).encode("ascii"))
 
 
-def read(folder: Path) -> Manifest | None:
+def read(folder: Path, name: str = NAME) -> Manifest | None:
     """The manifest of the folder; None if there is none, it is damaged, of another version or of another folder."""
     try:
-        file = folder / NAME
+        file = folder / name
         if not file.is_file() or file.stat().st_size > _MAX_BYTES:  # reading a pipe would wait for its writer
             return None
-        document = checked(file.read_bytes())
+        document = checked(file.read_bytes(), required=name == REMOVED)
         if document.pop("version") != VERSION or document["organization_id"] != folder.name:
             return None
         if document.pop("source", folder.parent.name) != folder.parent.name:
@@ -216,23 +229,69 @@ def read(folder: Path) -> Manifest | None:
         return None
 
 
-def is_unreadable(folder: Path) -> bool:
+def is_unreadable(folder: Path, name: str = NAME) -> bool:
     """Whether there is a manifest that `read` cannot give: damaged, of another version, folder or user."""
     try:
-        return (folder / NAME).exists() and read(folder) is None
+        return (folder / name).exists() and read(folder, name) is None
     except OSError:
-        return True
+        return name == NAME  # of a folder of another user nothing is known, nor that events were removed
+
+
+def unreadable(folder: Path) -> list[str]:
+    """Which files `read` cannot give, and the effect: `damaged, or of another folder, version or user: manifest.json`.
+
+    A damaged `removed.json` beside a manifest is written anew by the next refresh.
+    """
+    said = []
+    if is_unreadable(folder):
+        said.append(f"damaged, or of another folder, version or user: {NAME}")
+    if is_unreadable(folder, REMOVED):
+        effect = "" if read(folder) else ", so all events before the first one are taken for removed"
+        said.append(f"damaged{effect}: {REMOVED}")
+    return said
+
+
+def removal(folder: Path, relation: int) -> Manifest | None:
+    """A manifest, perhaps without segments, that says what is known of events removed from a table; None if nothing is.
+
+    If the file of that is damaged too, all events before the table's first one are taken for removed: there was a time.
+    """
+    held = read(folder) or read(folder, REMOVED)
+    if held is None and is_unreadable(folder, REMOVED):
+        organization_id = UUID(folder.name)
+        held = Manifest(
+            organization_id=organization_id, table="", relation=relation, watermark=None, refreshed=0, removed_before=0
+        )
+    return held if held is not None and held.relation == relation else None
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Replace the folder's manifest."""
-    document = {
+    """Replace the folder's manifest, and before it that of what was removed."""
+    keep_removal(folder, manifest)
+    replace(folder / NAME, _document(folder, manifest))
+
+
+def keep_removal(folder: Path, manifest: Manifest) -> None:
+    """Write what the manifest says of removed events to their file, if that is not there; remove it without any."""
+    known = read(folder, REMOVED)
+    if manifest.removed_before is None:
+        (folder / REMOVED).unlink(missing_ok=True)
+    elif known is None or _removal_of(known) != _removal_of(manifest):
+        alone = dataclasses.replace(manifest, segments=(), watermark=None, unfit="")
+        replace(folder / REMOVED, _document(folder, alone))
+
+
+def _removal_of(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.relation, manifest.removed_before, manifest.removed_rows
+
+
+def _document(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    return {
         "version": VERSION,
         "source": folder.parent.name,
         **dataclasses.asdict(manifest),
         "organization_id": str(manifest.organization_id),
     }
-    replace(folder / NAME, document)
 
 
 def replace(path: Path, document: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -19,18 +19,14 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 from psycopg import sql
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.extract import changes, key_columns, segments, watermark
 from usage_explore.extract import folder as folders
 from usage_explore.extract import manifest as files
-from usage_explore.extract.build import (
-    BEGINNING,
-    MAX_ROWS_PER_READ,
-    Events,
-    within,
-)
+from usage_explore.extract.build import BEGINNING, MAX_ROWS_PER_READ, Events, within
 from usage_explore.extract.changes import Change
 from usage_explore.extract.connection import ExtractError, Resources, Unfit
 from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant
@@ -132,6 +128,20 @@ def verify(
         return _Writer(connection, target, engine, timeout, None).verify(fix)
 
 
+def find_removal(connection: Connection, target: Target, *, timeout: timedelta) -> bool:
+    """Note in the manifest what was removed since the last refresh; False if the extract cannot be compared."""
+    held = files.read(target.folder)
+    if held is None or held.watermark is None:
+        return True
+    with folders.writing(target.folder), segments.engine(target.folder, target.resources) as engine:
+        writer = _Writer(connection, target, engine, timeout, None)
+        with suppress(duckdb.Error, QueryCanceled), writer.snapshot():
+            if writer.events.relation() == held.relation:
+                writer.put(writer.with_removal(held), held.segments)
+            return True
+    return False
+
+
 class _Writer:
     """A refresh, which holds the folder's lock."""
 
@@ -222,8 +232,7 @@ class _Writer:
         """The extract, None if it has to be built; and why an existing one has to."""
         held = files.read(self.folder)
         if held is None:
-            unreadable = files.is_unreadable(self.folder)
-            return None, "its manifest was damaged, or of another folder or version" if unreadable else ""
+            return None, "; ".join(files.unreadable(self.folder))
         if held.relation != relation:
             return None, "the table was made anew"
         if held.fingerprint != fingerprint:
@@ -237,18 +246,15 @@ class _Writer:
 
     def empty(self, relation: int, fingerprint: str, now: int) -> Manifest:
         """A manifest without events, which still says what was removed from the same table."""
-        before = files.read(self.folder)
-        removed_before, removed_rows = None, 0
-        if before is not None and before.relation == relation:
-            removed_before, removed_rows = before.removed_before, before.removed_rows
+        before = files.removal(self.folder, relation)
         return Manifest(
             organization_id=self.target.organization_id,
             table=self.target.table.fullname,
             relation=relation,
             watermark=None,
             refreshed=now,
-            removed_before=removed_before,
-            removed_rows=removed_rows,
+            removed_before=before.removed_before if before else None,
+            removed_rows=before.removed_rows if before else 0,
             fingerprint=fingerprint,
         )
 
@@ -394,6 +400,9 @@ class _Writer:
         """Forget that events were removed where half as many came back: a loaded history, not a few late events."""
         if held.removed_before is None or 2 * self.number_before(held, held.removed_before) < held.removed_rows:
             return held
+        if held.removed_rows == 0:  # unknown: all before the first one
+            first = min((segment.first for segment in held.segments), default=0)
+            return dataclasses.replace(held, removed_before=max(held.removed_before, first))
         return dataclasses.replace(held, removed_before=None, removed_rows=0)
 
     def number_before(self, held: Manifest, end: int) -> int:
@@ -412,8 +421,10 @@ class _Writer:
         condition = " OR ".join(f"{column} >= {since} AND {column} < {until}" for since, until in spans)
         result: list[Segment] = []
         for segment in held.segments:
-            touched = _touches(segment, column, spans)
-            result += _filtered(self.engine, self.folder, [segment], condition) if touched else [segment]
+            rest: Segment | None = segment
+            if _touches(segment, column, spans):
+                rest = segments.without(self.engine, self.folder, segment, condition, [segment])
+            result += [rest] if rest else []
         name = {"ing": "ingested_at", "ts": "timestamp"}[column]
         for since, until in spans:
             result += self.read(
@@ -450,18 +461,6 @@ class _Writer:
                 break
             result = [*rest, *([one] if one else [])]
         return result
-
-
-def _filtered(
-    engine: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], condition: str
-) -> list[Segment]:
-    """The segments without the rows that pass the condition."""
-    kept = []
-    for segment in chosen:
-        rest = segments.without(engine, folder, segment, condition, [segment])
-        if rest is not None:
-            kept.append(rest)
-    return kept
 
 
 def _paced(step: int, rows: int) -> int:

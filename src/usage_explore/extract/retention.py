@@ -74,9 +74,21 @@ def exists_since(
     if extract is not None and extract.removed_before is not None:
         removed_before = instant(extract.removed_before)  # an event before then came after the others were removed
         is_seen = not any(segment.first < micros(first) for segment in extract.segments)
-        is_known = is_seen and (not by_policy or first < removed_before + timedelta(days=1))
+        is_known = is_seen and extract.removed_rows and (not by_policy or first < removed_before + timedelta(days=1))
         first = removed_before if is_known else max(first, removed_before)
     return first if since < first else None
+
+
+def removed_by_policy(connection: Connection, table: Table, query: Query, now: datetime) -> datetime | None:
+    """The time before which a retention policy removes events of the query's window; None if none does.
+
+    That is the start of the oldest chunk that its last run left, or where its age ends if no run is noted.
+    """
+    since, policy = window_start(query), _policy(connection, table)
+    if since is None or policy is None:
+        return None
+    until = policy.kept_since or now - policy.age
+    return until if since < until else None
 
 
 def events_begin(

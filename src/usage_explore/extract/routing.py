@@ -177,7 +177,8 @@ class Paths:
         if self.extracts is None or query.organization_id is None:
             return None
         row = self.state or self.connection.execute(state(self.table)).one()
-        manifest = self.extracts.manifest(self._source(row.role).folder(self.extracts.home, query.organization_id))
+        place = self._source(row.role).folder(self.extracts.home, query.organization_id)
+        manifest = self.extracts.manifest(place) or manifests.removal(place, row.relation)
         if manifest is None or manifest.relation != row.relation:
             return None
         put_back = row.transaction is not None and row.transaction < manifest.transaction

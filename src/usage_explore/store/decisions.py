@@ -23,6 +23,7 @@ from usage_explore.errors import (
     RecordError,
     ScopeError,
 )
+from usage_explore.extract import retention
 from usage_explore.formatting import data_value, exact
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance, parsed_instant
@@ -285,15 +286,16 @@ class Decisions(SavedViews, Rates):
     ) -> Changes:
         """What changed in a signed period since: events that arrived late, and what was changed, edited or removed.
 
-        What a retention policy removed is named as such, and is nothing to correct. `frame` and `to_csv` have the
-        supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed, also none
-        for lack of a price, are rated again by `prices` and `wallets` as in `rate`, by default the table `usage_prices`
-        and the preferred currencies that were signed. Amounts of a price book that was given are not compared with
-        those of another one in the table, nor is a sign-off without a book: `amounts_note` says so. What the period has
-        in common with a later sign-off of another period is counted there: `taken_over` has it. `until`, a later
-        sign-off of the same period, gives instead what changed from one to the other, by the numbers that both froze:
-        what the later one includes. Raises `QueryError` for a sign-off that this version cannot read, an `until` of
-        another period and faulty prices, `RecordError`, `ScopeError`, `DatabaseError`.
+        What a retention policy of TimescaleDB removed is named as such, and is nothing to correct; of other events that
+        are gone from the beginning, billing has to check whether they are a credit. `frame` and `to_csv` have the
+        supplements, credits and rows to check by customer, metric, wallet and currency. Expected amounts that were
+        signed, also none for lack of a price, are rated again by `prices` and `wallets` as in `rate`, by default the
+        table `usage_prices` and the preferred currencies that were signed. Amounts of a price book that was given are
+        not compared with those of another one in the table, nor is a sign-off without a book: `amounts_note` says so.
+        What the period has in common with a later sign-off of another period is counted there: `taken_over` has it.
+        `until`, a later sign-off of the same period, gives instead what changed from one to the other, by the numbers
+        that both froze: what the later one includes. Raises `QueryError` for a sign-off that this version cannot read,
+        an `until` of another period and faulty prices, `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
@@ -309,15 +311,17 @@ class Decisions(SavedViews, Rates):
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
-            found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods)
+            policy = exists_since and retention.removed_by_policy(connection, self.table, scoped, now)
+            found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods, policy)
         rating = None
-        if found.removed_before is None:
+        if policy is None:
             from usage_explore.validation.inputs import Preferences
 
             if wallets is None and signoff.basis is not None:
                 wallets = Preferences.of_directory(signoff.basis.wallets)
             try:
-                rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
+                rater = self if exists_since is None else dataclasses.replace(self, hints=False)  # it is said here
+                rating = rater.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
             except (QueryError, DatabaseError) as error:
                 if not isinstance(error, NoPriceBook | NotExact) and (signoff.amounts or prices is not None):
                     raise
@@ -342,7 +346,10 @@ class Decisions(SavedViews, Rates):
             raise QueryError([Fault("until", "is no later sign-off of the same period; leave it out, or give one")])
         with self._transaction(period) as (connection, scoped):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
-            found = signed_again.changes_until(signoff, until, exists_since)
+            policy = exists_since and retention.removed_by_policy(
+                connection, self.table, scoped, current_time(connection)
+            )
+            found = signed_again.changes_until(signoff, until, exists_since, policy)
             ids = (("customer_id", row.key[0]) for row in found.rows)
             names = self._directory(connection, scoped).names(ids)
         note = signed_overlaps.common_note(period, self.signoffs()) if found.corrections or found.to_check else ""

@@ -14,6 +14,7 @@ from uuid import UUID
 from usage_explore import formatting
 from usage_explore.decimals import plain, total
 from usage_explore.pricing.currencies import rounded_amount
+from usage_explore.validation.signed_removals import TO_CHECK
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ class Correction:
     def correction(self) -> Literal["supplement", "credit", "check", "none"]:
         """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events.
 
-        "none" for events that were edited with the same sums and amount, and for removed ones that were used and
-        billed; "check" where such events cannot be distinguished from others that are gone.
+        "none" for events that were edited with the same sums and amount, and for those that a retention policy removed:
+        they were used and billed. "check" where such events cannot be distinguished from others that are gone, with the
+        amount of a credit if that is what they are.
         """
-        if "removed by retention or otherwise" in self.reasons:
+        if TO_CHECK & {*self.reasons}:
             return "check"
         if self.amount is None and set(self.reasons) <= _NOT_BILLED:
             return "none"

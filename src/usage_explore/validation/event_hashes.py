@@ -63,11 +63,12 @@ def days(lines: Iterable[SlotLine], zone: ZoneInfo) -> tuple[DayLine, ...]:
 
 
 def changed_times(
-    signoff: SignOff, now: Sequence[SlotLine], period: Period, first: datetime | None
+    signoff: SignOff, now: Sequence[SlotLine], period: Period, first: datetime | None, policy: datetime | None
 ) -> tuple[tuple[date, ...], dict[datetime, int] | None]:
     """The days, and the slots with the change of their digest, whose events are no longer those that were signed.
 
-    Slots are None if none were signed. `first` is the first event if older ones were removed: none before it are given.
+    Slots are None if none were signed. `first` is the first event if older ones were removed: no days before it are
+    given. Slots before `policy` are not, if a retention policy removed their events.
     """
     zone = period.zone
     by_day = ({line.day: line for line in lines} for lines in (signoff.days, days(now, zone)))
@@ -79,9 +80,10 @@ def changed_times(
     changed = {
         start: after.get(start, none).digest - before.get(start, none).digest
         for start in _differing(before, after)
-        if not first or start >= first
+        if not policy or start >= policy
     }
-    return tuple(sorted({buckets.local_date(start, zone) for start in changed})) if first else changed_days, changed
+    after_first = {buckets.local_date(start, zone) for start in changed if first and start >= first}
+    return tuple(sorted(after_first)) if first else changed_days, changed
 
 
 def _differing(before: Mapping[_At, object], after: Mapping[_At, object]) -> tuple[_At, ...]:

@@ -31,12 +31,14 @@ def next_signoff(signoff: SignOff, signed: Iterable[SignOff]) -> SignOff | None:
 
 
 @decimal_context()
-def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime | None = None) -> Changes:
+def changes_until(
+    signoff: SignOff, following: SignOff, exists_since: datetime | None = None, policy: datetime | None = None
+) -> Changes:
     """What changed from a sign-off to the next one of its period, by the numbers that both froze.
 
-    The next one includes it, so that it is among no later corrections. `exists_since` is the time before which all
-    events were removed: fewer events before it are then retention's. Amounts are compared if both sign-offs have
-    some, by the same prices and preferred currencies.
+    The next one includes it, so that it is among no later corrections. `exists_since` is the time before which events
+    were removed, `policy` the one before which a retention policy did so: see `signed_usage.changes`. Amounts are
+    compared if both sign-offs have some, by the same prices and preferred currencies.
     """
     before, after = ({line.key: line for line in one.usage} for one in (signoff, following))
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == following.hash_probe
@@ -49,13 +51,14 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
         by_time: tuple[Lines, Lines] = (
             (signoff.slots, following.slots) if signoff.slots and following.slots else (signoff.days, following.days)
         )
-        found = removals(*by_time, exists_since, signed_period(signoff), has_hashes) if all(by_time) else None
-        rows = by_cause(rows, found)
+        if all(by_time):
+            found = removals(*by_time, exists_since, signed_period(signoff), has_hashes, policy)
+        rows = by_cause(rows, found, policy)
     rows = [replace(row, reason="until signed again") if row.reason == "changed or removed" else row for row in rows]
     note = _not_comparable(signoff, following)
     basis = following.basis
     unpriced = None if basis is None else frozenset() if not basis.unpriced_events else basis.unpriced
-    if exists_since is not None and signoff.amounts:
+    if exists_since is not None and policy is not None and signoff.amounts:
         note = f"events before {formatting.zoned(exists_since, ZoneInfo(signoff.timezone))} were removed"
     return Changes(
         signoff=signoff,

@@ -22,7 +22,7 @@ from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
-from usage_explore.validation.signed_removals import with_digest
+from usage_explore.validation.signed_removals import TO_CHECK, with_digest
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 from usage_explore.validation.usage_sums import joined
 
@@ -155,7 +155,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
                 rest = Decimal(difference(row.amount, own))
                 amounts += [replace(row, amount=rest)] if rest else []
                 continue
-        is_in_doubt = row.reason == "removed by retention or otherwise"
+        is_in_doubt = row.reason in TO_CHECK
         is_removed = is_in_doubt or row.reason == "removed by retention"  # said in each sign-off
         if is_in_doubt and whose == "later":
             row = replace(row, reason="removed by retention or in a later sign-off")

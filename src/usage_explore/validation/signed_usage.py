@@ -32,7 +32,7 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, TakenOver, corrections, decimal_text, money_words
 from usage_explore.validation.event_hashes import changed_times, days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
-from usage_explore.validation.signed_removals import IN_DOUBT, REMOVED, RETENTION, Lines, Removals, by_cause, removals
+from usage_explore.validation.signed_removals import IN_DOUBT, REMOVED, WORDS, Lines, Removals, by_cause, removals
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ Reason = Literal[
     "changed or removed",
     "edited",
     "removed by retention",
+    "removed by retention or deleted",
     "removed by retention or otherwise",
     "removed by retention or in a later sign-off",
     "until signed again",
@@ -52,8 +53,8 @@ Reason = Literal[
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
-other events with the same sums; older events removed, as by a retention policy; such or newer ones, of which a later
-sign-off may have the newer ones; all that a next sign-off includes; last, what the price book makes of it.
+other events with the same sums; older events removed by a retention policy, or by that or a deletion; such or newer
+ones, of which a later sign-off may have some; all that a next sign-off includes; last, what the price book makes of it.
 """
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
@@ -65,7 +66,7 @@ _WORDS: dict[Reason, str] = {
     "arrived late": "{}, arrived late",
     "changed or removed": "{}, changed or removed after the sign-off",
     "edited": "events edited or exchanged with the same sums in {}",
-    "removed by retention": f"{{}} {RETENTION}",
+    **WORDS,
     "until signed again": "{}, included when it was signed again",
     "expected amount": "expected amounts {}",
 }
@@ -94,10 +95,10 @@ class Change:
 class Changes:
     """What changed in a signed period, by customer, metric, wallet and currency; `now` is the time of this count.
 
-    It is true if anything but retention changed the usage. `days` are the days of the period on which events were
-    changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
-    events are gone: changes before then cannot be distinguished from retention, and amounts are not compared;
-    `removals` are the numbers of events that are gone before and after it, None if the sign-off has none by time.
+    It is true if anything but a retention policy changed the usage. `days` are the days of the period on which events
+    were changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`,
+    older events are gone: by a policy, and then amounts are not compared, or perhaps by a deletion; `removals` are the
+    numbers of events that are gone before and after it, None if the sign-off has none by time.
     Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
     sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
     `taken_over` has these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes
@@ -176,11 +177,14 @@ class Changes:
         """
         parts: list[str] = []
         removed: list[str] = []
+        is_mixed = (
+            self.removals and self.removals.is_changed_after and not self.events("removed by retention or deleted")
+        )
         for reason in REASONS:
             rows = [row for row in self.rows if row.reason == reason]
             if not rows:
                 continue
-            if self.removals and reason in IN_DOUBT:
+            if self.removals and is_mixed and reason in IN_DOUBT:
                 if not removed:
                     removed.append(self.removals.words(reason, self._boundary(), len(rows)))
                 continue
@@ -193,7 +197,7 @@ class Changes:
                 text = f"{formatting.counted(len(rows), 'total')} by customer and metric"
             parts.append(_WORDS[reason].format(text, self._boundary()))
         parts += removed
-        if self.removals and any(row.reason in REMOVED | IN_DOUBT for row in self.rows):
+        if self.removals and any(row.reason in IN_DOUBT | WORDS.keys() for row in self.rows):
             parts += filter(None, [self.removals.boundary_words()])
         if self.unpriced_events:
             parts.append(f"{formatting.signed_events(self.unpriced_events)} without a price, with an unknown amount")
@@ -387,10 +391,12 @@ def changes(
     now: datetime,
     exists_since: datetime | None = None,
     later: Sequence[Period] = (),
+    policy: datetime | None = None,
 ) -> Changes:
-    """What changed in a signed period since; `exists_since` is the time before which all events were removed.
+    """What changed in a signed period since; `exists_since` is the time before which events were removed.
 
-    Late events that are in a later signed period are counted there, and left out here.
+    `policy` is the time before which a retention policy did so, None without one. Late events that are in a later
+    signed period are counted there, and left out here.
     """
     period = signed_period(signoff)
     signed = {line.key: line for line in signoff.usage}
@@ -420,14 +426,14 @@ def changes(
     if (has_hashes or (exists_since and has_times)) and any(row.reason != "arrived late" for row in rows):
         now_by_slot = slots(connection, table, period, signoff.as_of)
         if has_hashes:
-            changed_days, changed_slots = changed_times(signoff, now_by_slot, period, exists_since)
+            changed_days, changed_slots = changed_times(signoff, now_by_slot, period, exists_since, policy)
         if exists_since is not None:
             by_time: tuple[Lines, Lines] = (
                 (signoff.slots, now_by_slot) if signoff.slots else (signoff.days, days(now_by_slot, period.zone))
             )
-            found_removals = removals(*by_time, exists_since, period, has_hashes)
+            found_removals = removals(*by_time, exists_since, period, has_hashes, policy)
     if exists_since is not None:
-        rows = by_cause(rows, found_removals)
+        rows = by_cause(rows, found_removals, policy)
     content_note = ""
     if not has_hashes:
         content_note = (
@@ -441,7 +447,7 @@ def changes(
                 " from those that retention removed"
             )
     amounts_note = ""
-    if exists_since is not None and signoff.amounts:
+    if exists_since is not None and policy is not None and signoff.amounts:
         amounts_note = f"events before {formatting.zoned(exists_since, period.zone)} were removed"
     return Changes(
         signoff=signoff,

@@ -247,21 +247,27 @@ def test_a_period_that_overlaps_a_sign_off_warns_before_and_the_earlier_page_nam
     assert "Nothing had changed" not in told
 
 
+@pytest.mark.parametrize("is_changed_after", [True, False])
 def test_what_cannot_be_told_from_removed_events_is_for_billing_to_check(
-    page: Open, store: Store, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
+    page: Open,
+    store: Store,
+    events_connection: ddl.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    is_changed_after: bool,
 ) -> None:
-    """12:00 to 12:15 were removed by retention, and an event of the same customer at 12:30 otherwise."""
+    """12:00 to 12:15 were removed by retention or deleted, and an event of the same customer at 12:30 otherwise."""
     store.sign_off(store.validate(Period(**LINK)), by="ana")
     first, later = DAY + timedelta(minutes=15), DAY + timedelta(minutes=30)
     monkeypatch.setattr("usage_explore.extract.routing.Paths.exists_since", lambda *_: first)
     removed = "DELETE FROM usage_events WHERE customer_id = %s AND timestamp >= %s AND timestamp < %s"
-    for start, end in ((DAY, first), (later, later + timedelta(minutes=1))):
+    for start, end in ((DAY, first), *([(later, later + timedelta(minutes=1))] if is_changed_after else [])):
         events_connection.execute(removed.encode(), [JUNE, start, end])
     events_connection.commit()
     told = said(in_tab(ran(page(**LINK)), "Sign-off"))
     assert "1 row for billing to check" in told
     assert "−30 events before 2026-09-10 12:15:00 +00:00" in told
-    assert "−2 events after that time, changed or removed" in told
+    assert ("−2 events after that time, changed or removed" in told) == is_changed_after
+    assert ("removed by retention, or deleted, which is a credit: billing has to check" in told) != is_changed_after
     assert "Nothing to bill" not in told
 
 
