@@ -404,7 +404,7 @@ def _save(view: View, same: SavedView | None) -> None:
             st.session_state[_NOTE] = ""
         return is_saved
 
-    once(f"save view {name}", save)()
+    once(f"save view {name} {view.to_params()}", save)()
 
 
 def state(view: View) -> tuple[_SavedQuery, Pairs]:
