@@ -265,12 +265,9 @@ def in_turns(values: Iterable[Any]) -> list[Any]:
 
 
 def in_scheme(page: Page, scheme: Scheme) -> Page:
-    """The page at rest as it is in a colour scheme; the app's charts and own colours follow when it runs again."""
+    """The page at rest as it is in a colour scheme; the app's charts and own colours follow by a run of the page."""
     if not page.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches"):
         page.emulate_media(color_scheme=scheme)
-        at_rest(page)
-        page.evaluate("document.activeElement.blur()")  # in a field it would be a letter
-        page.keyboard.press("r")  # Streamlit's key to run the page again
         page.wait_for_function(_FOLLOWS, arg=CHART)
     return at_rest(page)
 

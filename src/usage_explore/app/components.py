@@ -253,10 +253,11 @@ _PHONE_PIXELS = 360
 
 
 def watch_room() -> None:
-    """Measure the page in the browser; where it is another width than it was drawn for, it is drawn again."""
+    """Watch the page in the browser; where it has another width or theme than it was drawn for, it is drawn again."""
     with st.container(key="room"):  # takes no room
-        data = {"room": room_pixels() or 0, "widest": _WIDEST_PIXELS}
-        component("room")(key=_KEY, data=data, on_room_change=clicked(_KEY, "room", _remember_room))
+        data = {"room": room_pixels() or 0, "widest": _WIDEST_PIXELS, "theme": st.context.theme.type}
+        measured = clicked(_KEY, "room", _remember_room)
+        component("room")(key=_KEY, data=data, on_room_change=measured, on_theme_change=lambda: None)
 
 
 def _remember_room(room: int) -> None:
