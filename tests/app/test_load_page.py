@@ -200,6 +200,30 @@ def test_a_column_that_is_cleared_is_not_proposed_again(load: OpenLoad) -> None:
     assert button(app, "load_file") is None
 
 
+def test_a_column_of_codes_is_the_currency_of_the_cost_and_of_two_columns_one_is_asked_for(load: OpenLoad) -> None:
+    rows = ("2026-10-24;a;1;1,20;USD;EUR", "2026-10-25;b;2;0,05;EUR;EUR")
+    one = "\n".join(("Datum;Kunde;Anz;Kosten;Whg", *(row.rpartition(";")[0] for row in rows)))
+    app = drop(load(), one)
+    assert picker(app, "Cost currency").value == "Whg"
+    assert "cost 0.05 EUR" in said(app)
+    assert "cost 1.2 USD" in said(app)
+    assert "have no currency" not in said(app)
+    app = drop(load(), "\n".join(("Datum;Kunde;Anz;Kosten;Whg;Konzernwhg", *rows)), "two.csv")
+    words = "currencies in 'Whg' (EUR and USD), 'Konzernwhg' (EUR): choose the column of the costs' currencies under"
+    assert "cost 1.25 without a currency" in said(app)
+    assert any(f"{words} “Cost currency”" in plain(warning.value) for warning in app.warning)
+    picker(app, "Time zone of the times").set_value("Europe/Berlin").run()
+    assert any(words in plain(warning.value) for warning in app.warning), "another choice does not take it away"
+    next(toggle for toggle in app.toggle if "cost currency" in toggle.label).set_value(True).run()
+    unbroken(picker(app, "Cost currency").set_value("Whg").run())
+    assert "cost 0.05 EUR" in said(app)
+    assert not any("no currency" in warning.value for warning in app.warning)
+
+
+def plain(text: str) -> str:
+    return text.replace("\\", "")
+
+
 def test_measures_take_the_place_of_metric_and_quantity(load: OpenLoad, events_database_url: str) -> None:
     app = drop(load(), "when,user,in,out\n2026-10-01T00:00:00Z,a,5,7\n2026-10-02T00:00:00Z,b,6,0\n")
     assert picker(app, "Measures: several quantities in a row").value == ["in", "out"]

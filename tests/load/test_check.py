@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import openpyxl
 import pytest
 from click.testing import CliRunner
 
@@ -559,6 +560,93 @@ def test_columns_of_numbers_that_name_something_are_no_measures(tmp_path, name):
 def test_a_sign_that_means_one_currency_names_it(tmp_path, sign, currency):
     found = check(tmp_path, f"Date,Customer,Metric,Qty,Fee\n{TIME},a,m,1,{sign}1.10\n{TIME},b,m,2,{sign}2.20\n")
     assert [(cost.name, cost.amount) for cost in found.costs] == [(currency, Decimal("3.3"))]
+
+
+TWO_CURRENCIES = (("a", 1, "1.20", "EUR"), ("b", 2, "0.05", "USD"), ("a", 3, "2.10", "EUR"))
+BY_CURRENCY = [("EUR", Decimal("3.3")), ("USD", Decimal("0.05"))]
+
+
+def costs_of(found):
+    return [(cost.name, cost.amount) for cost in found.costs]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Customer,Anz,Kosten,Whg,Date",
+        "customer,calls,spend,ccy,when",
+        "account,n,Amount,ccy,when",
+        "customer_id,quantity,external_cost_amount,ccy,timestamp",
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_a_column_of_currency_codes_beside_a_cost_is_its_currency_whatever_its_name(tmp_path, header, suffix):
+    """The costs of two currencies were added up, as 3.35 without a currency."""
+    names = [*header.split(","), "metric_key"]
+    rows = [(customer, n, cost, code, TIME, "calls") for customer, n, cost, code in TWO_CURRENCIES]
+    path = tmp_path / f"file.{suffix}"
+    if suffix == "csv":
+        path.write_text("\n".join(",".join(map(str, row)) for row in (names, *rows)))
+    else:
+        book = openpyxl.Workbook()
+        for row in (names, *((*row[:2], float(row[2]), *row[3:]) for row in rows)):
+            book.active.append(row)
+        book.save(path)
+    found = check_file(path)
+    assert costs_of(found) == BY_CURRENCY
+    assert found.dimensions == ()
+    assert f"--map external_cost_currency={names[3]}" in found.command
+    assert not [note for note in found.notes if note.startswith("warning")]
+
+
+def test_an_option_for_the_currency_wins_over_a_column_of_codes(tmp_path):
+    text = f"Date,Customer,Calls,Cost,ccy,home\n{TIME},a,1,1.20,USD,EUR\n{TIME},b,1,0.05,EUR,EUR\n"
+    found = check(tmp_path, text, constants={"external_cost_currency": "CHF"})
+    assert costs_of(found) == [("CHF", Decimal("1.25"))]
+    found = check(tmp_path, text, mapping={"external_cost_currency": "home"})
+    assert costs_of(found) == [("EUR", Decimal("1.25"))]
+    assert found.dimensions == ("ccy",)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ("ccy,home", ("USD,EUR", "EUR,EUR")),
+        ("Local Currency,Billing Currency", ("USD,EUR", "EUR,EUR")),
+        ("local currency,billing currency", ("usd,eur", "eur,eur")),
+        ("Wallet,Note", ("USD,x", "EUR,y")),
+    ],
+)
+@pytest.mark.parametrize("proposals", [True, False])
+def test_costs_are_not_added_up_silently_where_their_currency_is_ambiguous(tmp_path, columns, rows, proposals):
+    text = f"timestamp,customer_id,metric_key,quantity,external_cost_amount,{columns}\n"
+    path = tmp_path / "file.csv"
+    path.write_text(text + "".join(f"{TIME},a,calls,{n},1.20,{row}\n" for n, row in enumerate(rows)))
+    found = check_file(path, proposals=proposals)
+    assert costs_of(found) == [(None, Decimal("2.4"))]
+    (warning,) = [note for note in found.notes if note.startswith("warning: the costs of 2 events have no currency")]
+    first, second = columns.split(",")
+    assert f"{first!r} ({' and '.join(sorted(row.split(',')[0] for row in rows))})" in warning
+    assert (repr(second) in warning) == (second != "Note")
+    assert warning in str(found)
+
+
+@pytest.mark.parametrize("values", [("EUR", "n/a"), ("eur", "usd"), ("ALL", "TOP"), ("XYZ", "EUR"), ("EUR ltd", "USD")])
+def test_other_values_are_no_currency_of_a_cost(tmp_path, values):
+    rows = "".join(f"{TIME},a,1,1.20,{value}\n" for value in values)
+    found = check(tmp_path, f"Date,Customer,Calls,Cost,Group\n{rows}")
+    assert costs_of(found) == [(None, Decimal("2.4"))]
+    assert found.dimensions == ("Group",)
+    assert not [note for note in found.notes if note.startswith("warning")]
+
+
+def test_of_several_columns_of_currencies_the_one_of_the_cost_is_proposed(tmp_path):
+    rows = f"{TIME},a,1,1.20,USD,EUR\n{TIME},b,1,0.05,EUR,EUR\n"
+    for columns in ("Price Currency,Cost Currency", "Local Currency,Currency", "Wallet Currency,ccy"):
+        found = check(tmp_path, f"Date,Customer,Calls,Cost,{columns}\n{rows}")
+        assert costs_of(found) == [("EUR", Decimal("1.25"))], columns
+    found = check(tmp_path, f"Date,Customer,Calls,Cost USD,ccy,x\n{rows}")
+    assert costs_of(found) == [("USD", Decimal("1.25"))], "the name of the cost has the currency"
 
 
 def test_a_price_of_a_row_of_several_amounts_is_a_cost(tmp_path):

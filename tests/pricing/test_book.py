@@ -144,6 +144,17 @@ def test_every_fault_is_named_with_its_field_and_a_fix(changes: dict[str, Any], 
     assert any(fault.message.startswith("price 2: ") and message in fault.message for fault in caught.value.faults)
 
 
+def test_decimal_commas_of_a_whole_book_are_one_fault(tmp_path: Path) -> None:
+    path = tmp_path / "book.csv"
+    rows = "".join(f"m{number};{number},5;EUR\n" for number in range(30))
+    path.write_text(f"metric_key;unit_amount;currency\n{rows}")
+    with pytest.raises(QueryError) as caught:
+        read_prices(path)
+    (fault,) = caught.value.faults
+    assert "line 2: unit_amount: '0,5' has a comma; " in fault.message
+    assert fault.message.endswith("; 29 more numbers have one")
+
+
 def test_all_faults_of_a_file_are_reported_together(tmp_path: Path) -> None:
     text = "metric_key,unit_amount,currency\ncalls,x,USD\nseats,1,\ncalls,2,USD\ncalls,3,USD\n"
     with pytest.raises(QueryError) as caught:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import pytest
@@ -122,6 +123,29 @@ def test_a_finding_that_needs_a_file_is_not_gone_without_it(events_database_url:
             store.keep_run(without)
         again = store.review(validated(book))
         assert (again.gone, again.unseen, again.new) == ((), (), ())
+
+
+def test_only_findings_of_checks_that_were_asked_for_and_lack_a_file_cannot_be_shown(
+    events_database_url: str, tmp_path: Path
+) -> None:
+    """Where another check was asked for, or one that reads no file, the files were said to be what is missing."""
+    book, totals = tmp_path / "book.csv", tmp_path / "totals.csv"
+    book.write_text("metric_key,unit_amount,currency\ncalls,0.10,USD\n")
+    totals.write_text("day,metric_key,quantity\n2026-09-02,calls,5000\n")
+    rows = [event(1, SINCE + timedelta(hours=n), metric) for n in range(300) for metric in ("calls", "seats")]
+    rows += [replace(row, id=uuid4()) for row in rows[:60]]
+    with store_of(events_database_url, rows) as store:
+        store.keep_run(store.validate(SEPTEMBER, prices=book, control=totals))
+        every = [finding.identity.check for finding in store.runs()[0].findings]
+        assert {"duplicates", "unpriced", "control_totals"} <= {*every}
+        for checks in (["duplicates"], ["unrated", "wallets"]):
+            review = store.review(store.validate(SEPTEMBER, checks=checks))
+            assert review.unseen == ()
+            assert review.unseen_sentence(SEPTEMBER.zone) == ""
+        for check, file in (("unpriced", "book.csv"), ("control_totals", "totals.csv")):
+            review = store.review(store.validate(SEPTEMBER, checks=["duplicates", check]))
+            assert [finding.identity.check for _, finding in review.unseen] == [check] * every.count(check)
+            assert f"cannot be shown without {file}: the run by" in review.unseen_sentence(SEPTEMBER.zone)
 
 
 def _folded(store: Store, period: Period) -> None:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
+from usage_explore.files.values import HAS_COMMA
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
@@ -115,6 +116,20 @@ def _file_rows(file: Source) -> Iterator[Record]:
                 f"{path_text(file.path)}: has more than {_MAX_ROWS:,} {file.unit}s, the most that can be read"
             )
         yield number, values, unreadable and _advised(unreadable)
+
+
+MAX_COMMA_FAULTS = 3
+"""Numbers with a comma in a file that are a fault each; more are one fault, as the file has another decimal mark."""
+
+
+def counted_commas(faults: Sequence[Fault]) -> list[Fault]:
+    """The faults of lines; of more than `MAX_COMMA_FAULTS` numbers with a comma the first, with the others' count."""
+    others = [fault for fault in faults if not fault.message.endswith(HAS_COMMA)]
+    if (number := len(faults) - len(others)) <= MAX_COMMA_FAULTS:
+        return list(faults)
+    first = next(fault for fault in faults if fault.message.endswith(HAS_COMMA))
+    others.insert(faults.index(first), replace(first, message=f"{first.message}; {number - 1:,} more numbers have one"))
+    return others
 
 
 def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:

@@ -27,6 +27,9 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 MAX_DIGITS = 1_000
 """Digits of a decimal before its point, and after it, written without an exponent: 1e1000 has 1,001 before it."""
 
+HAS_COMMA = "has a comma; write no thousands separators and a decimal point, like 1234.5"
+"""What is wrong with a number with a comma, after its text."""
+
 _ZERO = Decimal(0)
 """Zero that was written with an exponent of more than `MAX_DIGITS`."""
 
@@ -125,9 +128,7 @@ def _number_error(raw: object, text: str) -> InvalidValue:
     if text.strip("+-").lower() in {"nan", "snan", "inf", "infinity"}:
         return InvalidValue(f"{quoted(raw)} is not finite; NaN and infinite numbers have no exact sum")
     if "," in text:
-        return InvalidValue(
-            f"{quoted(raw)} has a comma; write no thousands separators and a decimal point, like 1234.5"
-        )
+        return InvalidValue(f"{quoted(raw)} {HAS_COMMA}")
     return InvalidValue(f"{quoted(raw)} is not a decimal number")
 
 

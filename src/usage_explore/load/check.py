@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,10 +25,11 @@ from usage_explore.files.sources import paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import dimension_columns, listed_columns
 from usage_explore.load.command_line import command
+from usage_explore.load.currency_columns import unknown_currency_warning
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
-from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, shown, value_of
+from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
@@ -42,9 +42,6 @@ MAX_EXAMPLE_ROWS = 3
 
 MAX_LISTED_METRICS = 10
 """Metrics whose total is shown."""
-
-_PROFILED_ROWS = 1_000
-"""First rows of a file whose values show what a column is."""
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
 
@@ -230,19 +227,23 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
         scope = () if look.replace_by is None else scope_columns(file, look.replace_by)
     except (LoadError, ConfigurationError) as error:
         return replace(checked, problem=str(error))
-    counted_ = _Count(file, mapper, scope).result(checked, show)
-    return replace(counted_, notes=(*proposal.notes, *counted_.notes, *future_warnings(counted_.future, counted_.last)))
+    found = _Count(file, mapper, scope).result(checked, show)
+    events = sum(total.events for total in found.costs if total.name is None)
+    future = future_warnings(found.future, found.last)
+    return replace(
+        found, notes=(*proposal.notes, *found.notes, *unknown_currency_warning(events, file, mapper), *future)
+    )
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
     """The texts of the first rows' timestamps."""
     field = next(field for field in mapper.fields if field.column == "timestamp")
-    values = (value_of(field, record) for _, record in islice(file.records(), _PROFILED_ROWS))
+    values = (value_of(field, record) for record in file.first_records())
     return [raw for raw in values if isinstance(raw, str) and raw]
 
 
 def _proposal(file: Prepared, mapper: RowMapper, zone: str | None) -> Proposal:
-    records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
+    records = file.first_records()
     columns = profiles(file.names, records, file.mapping.null_text)
     unnamed = [] if file.preset else RowMapper(ColumnMapping(), file.names, None, sampled=file.sampled).missing()
     return propose(
@@ -260,7 +261,7 @@ def _lists(file: Prepared, records: list[Mapping[str, Any]]) -> list[str]:
     lists = {path: value for path, value in values.items() if isinstance(value, list) and value}
     return sorted(
         (path for path, items in lists.items() if all(isinstance(item, Mapping) for item in items)),
-        key=lambda path: not _has_events(lists[path][:_PROFILED_ROWS]),
+        key=lambda path: not _has_events(lists[path][:MAX_PROFILED_ROWS]),
     )
 
 

@@ -30,6 +30,9 @@ FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
 _SAMPLED_ROWS = 100
 """Rows of a file without a header whose members are taken for its columns."""
 
+MAX_PROFILED_ROWS = 1_000
+"""First rows of a file whose values show what a column is."""
+
 _PROGRESS_ROWS = 1_000
 
 
@@ -182,6 +185,10 @@ class Prepared:
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
                         yield line, single
+
+    def first_records(self) -> list[Mapping[str, Any]]:
+        """The first `MAX_PROFILED_ROWS` records. Raises as `records`."""
+        return [record for _, record in islice(self.records(), MAX_PROFILED_ROWS)]
 
 
 def shown(source: Source, show: ShowProgress) -> Iterator[Record]:

@@ -24,7 +24,6 @@ from usage_explore.load.column_names import (
     ANY_CLOCK_WORDS,
     CLOCK_WORDS,
     COST_WORDS,
-    CURRENCY_WORDS,
     CUSTOMER_WORDS,
     ID_WORDS,
     LATER_TIME_WORDS,
@@ -39,6 +38,7 @@ from usage_explore.load.column_names import (
     TIME_WORDS,
     words,
 )
+from usage_explore.load.currency_columns import has_codes, is_named_currency, nearest
 from usage_explore.load.mapping import ColumnMapping
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
@@ -225,6 +225,8 @@ class _Finder:
             self._customer()
         if self._unnamed & {"quantity", "metric_key"}:
             self._cost()
+        if self._unnamed & {"quantity", "metric_key"} or not self._mapping.columns.keys() - self.options.mapping.keys():
+            self._cost_currency()
         if self._missing & {"quantity", "metric_key"}:
             self._amounts()
         metric = self._columns.get(self.options.mapping.get("metric_key", "metric_key"))
@@ -331,17 +333,9 @@ class _Finder:
         ]  # fmt: skip
         return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(CUSTOMER_WORDS, ordered)
 
-    def _currencies(self) -> list[str]:
-        """The columns of codes of three letters whose names say currency, or the unit of a price (PriceUnit)."""
-        return [
-            one.name
-            for one in self._columns.values()
-            if ({*words(one.name)} & CURRENCY_WORDS or {"price", "unit"} <= {*words(one.name)})
-            and all(re.fullmatch("[A-Za-z]{3}", text) for text in one.texts)
-        ]
-
     def _cost(self) -> None:
-        currencies = self._currencies()
+        currencies = [one.name for one in self._columns.values() if is_named_currency(one.name, one.texts)]
+        currencies += [one.name for one in self._free.values() if has_codes(one.texts)]
         costs: dict[str, tuple[bool, ...]] = {}
         for one in self._free.values():
             own = {*words(one.name)}
@@ -349,26 +343,30 @@ class _Finder:
             is_priced = own & PRICED_COST_WORDS and (has_currency or currencies) and self._is_cost(one, currencies)
             if one.is_number and not own & NO_COST_WORDS and (own & COST_WORDS or own & _CURRENCIES or is_priced):
                 costs[one.name] = ("total" in own, bool(own & COST_WORDS), has_currency, one.fractions > 0)
-        name = self.options.mapping.get("external_cost_amount")
-        if name is None and costs and not self._is_given("external_cost_amount"):
+        if costs and not self._is_given("external_cost_amount"):
             name = max(costs, key=lambda name: costs[name])
             self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
         for other in costs:
             self._free.pop(other, None)
-        cost = self._profile(name or "")
-        if cost is not None and not self._is_given("external_cost_currency"):
-            self._cost_currency(cost, [one for one in currencies if one in self._free])
 
-    def _cost_currency(self, cost: Profile, currencies: list[str]) -> None:
-        """The currency of a cost: the nearest column of currencies, else that of the name, else that of the signs."""
+    def _cost_currency(self) -> None:
+        """The currency of a cost: the column that says so, else that of its name, a column of codes, or its signs."""
+        cost = self._profile(self.options.mapping.get("external_cost_amount", "external_cost_amount"))
+        if cost is None or self._is_given("external_cost_currency"):
+            return
+        says = {one.name: one.texts for one in self._free.values() if is_named_currency(one.name, one.texts)}
+        every = says | {one.name: one.texts for one in self._free.values() if has_codes(one.texts)}
         named = [word.upper() for word in words(cost.name) if word in _CURRENCIES]
-        currencies.sort(key=lambda one: one.rpartition(".")[0] != cost.name.rpartition(".")[0])
-        if currencies:
-            self._map("external_cost_currency", currencies[0], "its values are currencies")
+        if name := nearest(cost.name, says):
+            self._map("external_cost_currency", name, "its values are currencies")
         elif len(named) == 1:
             self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
-        elif len(cost.signs) == 1 and (code := _SIGNS.get(sign := next(iter(cost.signs)))):
+        elif name := nearest(cost.name, every):
+            self._map("external_cost_currency", name, "its values are codes of currencies")
+        elif not every and len(cost.signs) == 1 and (code := _SIGNS.get(sign := next(iter(cost.signs)))):
             self._set("external_cost_currency", code, f"the values of {cost.name} have the sign {sign}")
+        for name in every:
+            self._free.pop(name, None)
 
     def _is_cost(self, one: Profile, currencies: Sequence[str]) -> bool:
         """Whether a price or amount is one of money: an amount with a sign or a currency, a price with a unit or total.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.tables import opened
+from usage_explore.files.tables import counted_commas, opened
 from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
@@ -144,7 +144,7 @@ def _book(name: str, rows: _Rows) -> PriceBook:
     except QueryError as error:
         faults += error.faults
     if faults:
-        raise QueryError(faults)
+        raise QueryError(counted_commas(faults))
     return book
 
 

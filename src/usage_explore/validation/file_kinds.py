@@ -38,10 +38,10 @@ FILES_OF_CHECKS: Mapping[str, tuple[FileKind, ...]] = {
 """The files that checks read, by name; the first one is what a check is about, the others are read where given."""
 
 
-def lacks_file(check: str, before: Iterable[str], given: Iterable[str]) -> bool:
-    """Whether a check was given a file before that it compares, and is not now; both are `FILE_KINDS`."""
-    read = set(FILES_OF_CHECKS.get(check, ())) - {"names"}
-    return not read.isdisjoint({*before} - {*given})
+def lacked_files(check: str, before: Iterable[str], given: Iterable[str]) -> list[FileKind]:
+    """The files that a check was given before, compares, and is not given now; all are `FILE_KINDS`."""
+    lacked = {*before} - {*given, "names"}
+    return [kind for kind in FILES_OF_CHECKS.get(check, ()) if kind in lacked]
 
 
 _CUSTOMER = frozenset(("customer_id", "customer"))

@@ -26,7 +26,7 @@ from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFindin
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import AFTER_SIGN_OFF, SEVERITIES, SIGN_OFF_FACT, Finding, Severity
 from usage_explore.validation.decided import RANK, Decided, by_index, decided
-from usage_explore.validation.file_kinds import lacks_file
+from usage_explore.validation.file_kinds import lacked_files
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
@@ -197,8 +197,8 @@ class Review:
     `items` are the open findings, then those that are acknowledged or muted, both by impact. `previous` is the run of
     the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
     one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files,
-    `runs` are those of the period until now, newest first. `unseen` are open findings of checks that did not
-    run to their end here, or not with all files that they read, each with the last run that was given these.
+    `runs` are those of the period until now, newest first. `unseen` are open findings of checks that were asked for
+    here, and not given all files that they read, each with the last run that was given these.
     """
 
     validation: Validation = field(repr=False)
@@ -294,7 +294,11 @@ class Review:
         if not numbers["high"] + numbers["medium"]:
             return ""
         runs = {run.id: run for run, _ in self.unseen}.values()
-        files = {file["sha256"]: file["name"] for run in runs for file in _lacking(run, self.validation)}
+        files = {
+            run.files[argument]["sha256"]: run.files[argument]["name"]
+            for run, finding in self.unseen
+            for argument in lacked_files(finding.identity.check, run.files, self.validation.files)
+        }
         minutes = ((run.author, formatting.minute(run.made_at.astimezone(zone))) for run in runs)
         who = [f"{formatting.data_value(author)}, {minute}" for author, minute in dict.fromkeys(minutes)]
         found = ", ".join(f"{numbers[severity]:,} {severity}" for severity in SEVERITIES if numbers[severity])
@@ -383,12 +387,14 @@ def _unseen(
 ) -> tuple[tuple[Run, RecordedFinding], ...]:
     """The open findings of earlier runs of which a validation without their files says nothing, see `Review`."""
     unseen: list[tuple[Run, RecordedFinding]] = []
-    complete = complete_checks(validation)
-    given = validation.files
+    asked = {result.check.name for result in validation.results}
     last = {
-        c: run for run in reversed(runs) for c in run.checks if c not in complete or lacks_file(c, run.files, given)
+        check: run
+        for run in reversed(runs)
+        for check in asked.intersection(run.checks)
+        if lacked_files(check, run.files, validation.files)
     }
-    for run in {run.id: run for run in last.values() if _lacking(run, validation)}.values():
+    for run in {run.id: run for run in last.values()}.values():
         theirs = decided([one for one in run.findings if last.get(one.identity.check) is run], decisions, now)
         shown = set(matched(own, [item.finding.identity for item in theirs]).values())
         unseen += [
@@ -405,7 +411,7 @@ def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]
     gone = []
     for check in complete_checks(validation):
         run = next((run for run in runs if check in run.checks), None)
-        if run is None or lacks_file(check, run.files, validation.files):
+        if run is None or lacked_files(check, run.files, validation.files):
             continue
         before = [finding for finding in run.findings if finding.identity.check == check and not finding.folded_into]
         taken = matched([finding.identity for finding in before], known)

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.tables import Records
+from usage_explore.files.tables import Records, counted_commas
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
 from usage_explore.query import validators
 from usage_explore.validation.periods import currency_code
@@ -106,13 +106,13 @@ class Columns:
                 faults += [self._fault(f"{records.unit} {number:,}: {error}") for error in errors]
                 if faulty == MAX_FAULTY_LINES:
                     stopped = f"{faulty:,} lines are faulty; nothing after {records.unit} {number:,} was read"
-                    raise QueryError([self._fault(stopped), *faults[: MAX_FAULTS - 1]])
+                    raise QueryError([self._fault(stopped), *counted_commas(faults)[: MAX_FAULTS - 1]])
             elif len(lines) == most:
                 raise QueryError([self._fault(f"there are more than {most:,} lines; give them in several validations")])
             elif not faults:
                 lines.append((number, *values))
         if faults:
-            raise QueryError(faults)
+            raise QueryError(counted_commas(faults))
         return lines
 
     def _values(

@@ -247,6 +247,22 @@ def test_a_period_that_overlaps_a_sign_off_warns_before_and_the_earlier_page_nam
     assert "Nothing had changed" not in told
 
 
+def test_the_corrections_of_a_signed_period_are_in_a_tab_only_once_the_checks_have_run(
+    page: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    store.sign_off(store.validate(Period(**LINK)), by="ana")
+    generated_events.insert(events_connection, [event(DAY, ingested_at=store.now())])
+    events_connection.commit()
+    before, words = page(**LINK), "The tab Sign-off has the corrections."
+    assert not before.tabs
+    assert "+1 event, arrived late. Run the checks; the tab Sign-off then has the corrections." in said(before)
+    assert words not in said(before)
+    after = ran(before)
+    assert "Sign-off" in [tab.label for tab in after.tabs]
+    assert f"+1 event, arrived late. {words}" in said(after)
+    assert "Run the checks;" not in said(after)
+
+
 @pytest.mark.parametrize("is_changed_after", [True, False])
 def test_what_cannot_be_told_from_removed_events_is_for_billing_to_check(
     page: Open,

@@ -322,3 +322,22 @@ def test_a_tolerance_is_a_decimal_that_is_not_negative(tmp_path: Path) -> None:
 def test_a_currency_is_read_without_case_and_spaces_around_it(tmp_path: Path, currency: str) -> None:
     text = f"customer_id,metric_key,quantity,amount,currency\n{CUSTOMER},calls,1,2.50,{currency}\n"
     assert [line.currency for line in read_invoices(written(tmp_path, text)).lines] == ["USD"]
+
+
+@pytest.mark.parametrize("number", [3, 4, 1_500])
+def test_decimal_commas_of_a_whole_file_are_one_fault_with_their_count(tmp_path: Path, number: int) -> None:
+    """A file with another decimal mark was refused in 100 lines, one for each number."""
+    header = "customer_id;metric_key;quantity;amount\n"
+    rows = "".join(f"{CUSTOMER};m;{line};{line},50\n" for line in range(2, number + 2))
+    found = faults(written(tmp_path, f"{header}{rows}{CUSTOMER};;1;1\n"))
+    words = "has a comma; write no thousands separators and a decimal point, like 1234.5"
+    if number == 3:
+        assert found[:3] == [f"line {line}: amount: '{line},50' {words}" for line in (2, 3, 4)]
+    elif number == 4:
+        assert found[0] == f"line 2: amount: '2,50' {words}; 3 more numbers have one"
+        (other,) = found[1:]
+        assert other.startswith("line 6: metric_key and price_key: both are blank")
+    else:
+        stopped, commas = found
+        assert stopped == "1,000 lines are faulty; nothing after line 1,001 was read"
+        assert commas == f"line 2: amount: '2,50' {words}; 999 more numbers have one"

@@ -25,6 +25,7 @@ _ON_THE_PAGE = {
     # advice of the command -> that of the page
     "name another with --organization-id UUID or --set organization_id=NAME": "choose another under “Organization”",
     "name a column with --map customer_id=COLUMN": f"choose a column under “{LABELS['customer_id']}”",
+    "with --map external_cost_currency=COLUMN": f"under “{LABELS['external_cost_currency']}”",
     "join it with --map": "in a terminal, join it with --map",
     "load the file again with --replace": "in a terminal, load the file again with --replace",
     "load the others with --skip-bad": "leave their rows out",

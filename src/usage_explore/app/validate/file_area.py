@@ -143,7 +143,7 @@ def _uploader(number: int) -> str:
 
 def _upload(period: Period) -> None:
     st.file_uploader(
-        "Files to check this period against, TOML, CSV or Parquet",
+        "Files to check this period against: CSV or Parquet, prices in TOML too. Save a workbook as CSV.",
         type=list(_SUFFIXES),
         accept_multiple_files=True,
         key=_uploader(st.session_state.setdefault(_NUMBER, 0)),

@@ -76,7 +76,7 @@ def draw(pages: Pages) -> None:
     notice()
     with shown():
         dimension_hints(view.query, source)
-        signed_line(source, view.query)
+        signed_line(source, view.query, validation)
         _answer(pages, view, source, validation)
 
 

@@ -59,8 +59,11 @@ _MINUTE = 60
 _CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "check": "Check", "none": None}
 
 
-def signed_line(source: Source, period: Period) -> None:
-    """Draw who signed the period last, and what changed since; nothing if it is not signed."""
+def signed_line(source: Source, period: Period, validation: Validation | None) -> None:
+    """Draw who signed the period last, what changed since, and the way to the corrections; nothing if it is not signed.
+
+    The tabs are there once the checks have run, and only if they had events.
+    """
     try:
         last = last_of(source, period)
         if last is None:
@@ -74,9 +77,11 @@ def signed_line(source: Source, period: Period) -> None:
     until = formatting.minute(changed.now.astimezone(zone), last.signed_at.astimezone(zone))
     if changed:
         words = formatting.typographic(changed.sentence)
+        corrections = " Run the checks; the tab Sign-off then has the corrections."
+        if validation is not None:
+            corrections = " The tab Sign-off has the corrections." if validation.totals.events else ""
         st.warning(
-            f"**{markdown.plain(who)}.** Changed by {until}: {markdown.plain(words)}. "
-            "The tab Sign-off has the corrections.",
+            f"**{markdown.plain(who)}.** Changed by {until}: {markdown.plain(words)}.{corrections}",
             icon=":material/difference:",
         )
     else:
