@@ -383,6 +383,20 @@ def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().err)["left_out"] == 4_900
 
 
+def test_a_sign_in_provider_that_does_not_answer_is_one_line_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    handler, log = logging.StreamHandler(), logging.Logger("streamlit.web.server.starlette.starlette_auth_routes")
+    handler.setFormatter(logs.JsonLines())
+    handler.addFilter(logs.LibraryLimit())
+    log.addHandler(handler)
+    try:
+        raise httpx.ConnectError("All connection attempts failed")
+    except httpx.ConnectError:
+        log.warning("Error during OAuth authorization redirect.", exc_info=True)
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "the sign-in provider did not answer: ConnectError: All connection attempts failed"
+    assert "trace" not in line
+
+
 def test_a_websocket_that_its_client_left_is_no_error_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     handler, log = logging.StreamHandler(), logging.Logger("uvicorn.error")
     handler.addFilter(logs.LibraryLimit())
