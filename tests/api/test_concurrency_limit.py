@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -16,6 +17,8 @@ from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, working
 from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import Store, connect
 from usage_explore.api import Limits
+from usage_explore.api.problems import Problem
+from usage_explore.api.service import ConcurrencyLimit
 from usage_explore.db import ddl
 
 PATHS = [EVENTS, AGGREGATE, f"{AGGREGATE}.svg", EXPORT]
@@ -87,6 +90,33 @@ def test_one_organization_leaves_a_turn_to_another(
         refused(client.get(EVENTS, headers={"X-Organization": own}))
         with waiting(client, EVENTS, f"X-Organization: {other}\r\n"):
             eventually(lambda: len(working(events_connection)) == 2)
+
+
+def test_of_an_organization_some_requests_wait_and_the_next_is_refused_at_once() -> None:
+    """Those that waited took all connections, of other organizations too."""
+
+    async def run() -> None:
+        limit = ConcurrencyLimit(1, PATIENCE, max_waiting=2)
+
+        async def hold(owner: str) -> None:
+            async with limit.slot(owner):
+                pass
+
+        async def waits(number: int) -> None:
+            while limit.load[1] < number:
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(PATIENCE), limit.slot("own"):
+            tasks.create_task(hold("own"))
+            tasks.create_task(hold("own"))
+            await waits(2)
+            with pytest.raises(Problem, match="try again"):
+                await hold("own")
+            tasks.create_task(hold("other"))
+            await waits(3)
+        assert limit.load == (0, 0, 1)
+
+    asyncio.run(run())
 
 
 def test_a_pool_that_others_use_up_is_waited_for_a_bounded_time(events_database_url: str) -> None:

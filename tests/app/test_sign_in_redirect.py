@@ -15,12 +15,14 @@ from starlette.routing import Route
 
 from support.api_server import running
 from usage_explore.app.middleware import COOKIE, SignInRedirect
-from usage_explore.app.sign_in import FAILED
+from usage_explore.app.sign_in import FAILED, SILENT
 
 LINK = "/events?group_by=dim:model&metric_key=a%5C%2Cb&dim:x=%E2%80%AE%20%26&until=now"
 
 
 async def login(request: Request) -> Response:
+    if request.query_params.get("provider") == "silent":
+        return PlainTextResponse("Authentication error", 400)
     return RedirectResponse("https://login.example/authorize", 302)
 
 
@@ -139,6 +141,17 @@ def test_a_refused_sign_in_is_remembered_until_the_next(client: httpx.Client) ->
     client.get("/auth/login?provider=x", headers={"Referer": f"http://usage.example{LINK}"})
     assert client.get("/oauth2callback?code=refused").headers["location"] == LINK
     assert client.cookies[FAILED] == "1"
+    assert returned(client, None) == "/"
+    assert FAILED not in client.cookies
+
+
+@pytest.mark.parametrize(("referer", "way_back"), [(f"http://usage.example{LINK}", LINK), ("", "/")])
+def test_where_the_provider_does_not_answer_the_page_says_so(client: httpx.Client, referer: str, way_back: str) -> None:
+    """It was a white page with two words."""
+    answer = client.get("/auth/login?provider=silent", headers={"Referer": referer})
+    assert (answer.status_code, answer.headers["location"], answer.content) == (302, way_back, b"")
+    assert client.cookies[FAILED] == SILENT
+    assert COOKIE not in client.cookies
     assert returned(client, None) == "/"
     assert FAILED not in client.cookies
 

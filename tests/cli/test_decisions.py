@@ -281,6 +281,30 @@ def test_a_sign_off_says_how_many_events_have_no_price(
         assert re.search(r'of high severity:</dd>\s*</dl>\s*<ul class="gone">', content), "what it left open follows"
 
 
+def test_corrections_have_the_same_columns_whichever_sign_off_has_rows(
+    run: Run, insert: Insert, events_database_url: str, tmp_path: Path
+) -> None:
+    """A name of a later sign-off alone was the last column, and without a row of a named customer there was none."""
+    names = tmp_path / "names.csv"
+    names.write_text(f"id,name\n{LARGE},Acme\n")
+    loaded = CliRunner().invoke(main, ["names", "load", str(names), "--database-url", events_database_url])
+    assert loaded.exit_code == 0, loaded.output
+    sign = ("validate", *SEPTEMBER, "--sign-off", "--by", "ana", "--fail-on", "never")
+    for narrowed in ((), ("--customer-id", str(JUNE))):  # the last is listed first
+        assert run(*sign, *narrowed).exit_code == 0
+
+    def written() -> list[list[str]]:
+        assert run("signoffs", "--csv", str(tmp_path / "c.csv")).exit_code == 0
+        return list(csv.reader(io.StringIO((tmp_path / "c.csv").read_text())))
+
+    (nothing,) = written()
+    assert nothing[:5] == ["correction", "reason", "customer_id", "customer_name", "metric_key"]
+    insert([event(DAY, customer_id=LARGE, ingested_at=datetime.now(UTC))])
+    heading, row = written()
+    assert heading == nothing
+    assert row[2:4] == [str(LARGE), "Acme"]
+
+
 def test_a_sign_off_is_said_to_be_kept_where_the_one_before_cannot_be_compared(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -37,6 +38,8 @@ from usage_explore.cli.uvicorn_server import Connections, TimedConnection
 
 FILES = 256
 HALF = b"GET /api/healthz HTT"
+WAITING = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HALF_BODY = b"PUT /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n1"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 Serve = Callable[[int], str]
@@ -45,6 +48,17 @@ Serve = Callable[[int], str]
 async def _page(request: Request) -> Response:
     await request.body()
     return PlainTextResponse("x" * int(request.query_params.get("size", 1)))
+
+
+async def _wait(request: Request) -> Response:
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.01)
+    return PlainTextResponse("")
+
+
+async def _block(_: Request) -> Response:
+    time.sleep(0.5)  # the event loop is to read nothing meanwhile
+    return PlainTextResponse("")
 
 
 async def _echo(websocket: WebSocket) -> None:
@@ -62,7 +76,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     with contextlib.ExitStack() as ending:
 
         def start(most: int) -> str:
-            app = Starlette(routes=[Route("/", _page, methods=["GET", "PUT"]), WebSocketRoute("/echo", _echo)])
+            paths = {"/": _page, "/wait": _wait, "/block": _block, "/api/healthz": _page, "/api/readyz": _wait}
+            routes = [Route(path, endpoint, methods=["GET", "PUT"]) for path, endpoint in paths.items()]
+            app = Starlette(routes=[*routes, WebSocketRoute("/echo", _echo)])
             options: dict[str, Any] = {
                 "http": TimedConnection,
                 "log_config": None,
@@ -193,6 +209,36 @@ def test_at_the_limit_who_waited_longest_makes_room(
         "one line in ten seconds at most"
     )
     assert all(set(line["closed"]) == {"too many connections"} and line["limit"] == 8 for line in said)
+
+
+@pytest.mark.parametrize("kinds", [[WAITING], [HALF_BODY], [WAITING.replace(b"wait", b"api/readyz"), WAITING]])
+def test_healthz_is_answered_while_all_others_wait_for_the_server(serve: Serve, kinds: list[bytes]) -> None:
+    """Each new connection was reset, so that a probe of liveness ended a server that was busy."""
+    address = serve(16)
+    with contextlib.ExitStack() as holding:
+        for sent in kinds:
+            opened = [holding.enter_context(_opened(address, sent)) for _ in range(16)]
+            if sent is HALF_BODY:
+                for one in opened:
+                    one.sendall(b"2")
+            for _ in range(5):
+                assert httpx.get(f"http://{address}/api/healthz", timeout=PATIENCE).status_code == 200
+        refused = httpx.get(f"http://{address}/", timeout=PATIENCE)
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) > 0
+        assert "try again" in refused.json()["detail"]
+        with pytest.raises(InvalidStatus, match="503"), open_websocket(f"ws://{address}/echo"):
+            pass
+    eventually(lambda: httpx.get(f"http://{address}/", timeout=PATIENCE).status_code == 200)
+
+
+def test_a_request_that_the_server_had_no_time_to_read_is_not_closed_for_the_next(serve: Serve) -> None:
+    address = serve(16)
+    with contextlib.ExitStack() as holding:
+        holding.enter_context(_opened(address, b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        sent = b"GET /api/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        opened = [holding.enter_context(_opened(address, sent)) for _ in range(20)]
+        assert [one.recv(12) for one in opened] == [b"HTTP/1.1 200"] * 20
 
 
 @pytest.mark.parametrize("files", [1_024, 2_048, 2_300, 65_536])
@@ -335,6 +381,20 @@ def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixtu
     few._ends = 0  # ten seconds later
     log.error("again")
     assert json.loads(capsys.readouterr().err)["left_out"] == 4_900
+
+
+def test_a_sign_in_provider_that_does_not_answer_is_one_line_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    handler, log = logging.StreamHandler(), logging.Logger("streamlit.web.server.starlette.starlette_auth_routes")
+    handler.setFormatter(logs.JsonLines())
+    handler.addFilter(logs.LibraryLimit())
+    log.addHandler(handler)
+    try:
+        raise httpx.ConnectError("All connection attempts failed")
+    except httpx.ConnectError:
+        log.warning("Error during OAuth authorization redirect.", exc_info=True)
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "the sign-in provider did not answer: ConnectError: All connection attempts failed"
+    assert "trace" not in line
 
 
 def test_a_websocket_that_its_client_left_is_no_error_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,10 @@ _API_KEY = re.compile(r"ue_[0-9a-fA-F]{8}_[\w-]+")
 _CREDENTIALS = re.compile(r"(://[^/\s:@\"]*:)[^/\s@\"]+(@)|(password=)(?:'[^']*'|[^\s\"\\&]+)", re.IGNORECASE)
 
 
+_STREAMLIT_NO_SIGN_IN = "Error during OAuth authorization redirect."
+"""Streamlit's message, with a trace, where the provider of the sign-in cannot be asked."""
+
+
 class JsonLines(logging.Formatter):
     """A log record as one line of JSON; `extra={"fields": …}` adds fields beside the message."""
 
@@ -50,6 +54,7 @@ class LibraryLimit(logging.Filter):
     """At most 100 lines from libraries in 10 seconds; the next line counts the others as `left_out`.
 
     Streamlit fails after its client has left: it closes a WebSocket that is closed. That is no error and not written.
+    A sign-in provider that does not answer is one line without a trace.
     """
 
     def __init__(self) -> None:
@@ -62,6 +67,9 @@ class LibraryLimit(logging.Filter):
             return True
         if record.exc_info and type(record.exc_info[1]).__name__ == "WebSocketDisconnected":  # of newer Starlettes
             return False
+        if record.exc_info and record.exc_info[1] and record.msg == _STREAMLIT_NO_SIGN_IN:
+            error, record.exc_info = record.exc_info[1], None
+            record.msg = f"the sign-in provider did not answer: {type(error).__name__}: {error}"
         now = time.monotonic()
         if now >= self._ends:
             if self._number > _MAX_LIBRARY_LINES:

@@ -280,7 +280,7 @@ class Endpoints:
 
         answer, pinned, caption, frequent = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, _points(answer)
-        async with self.service.pictures.slot():
+        async with self.service.pictures.slot(request.state.organization_id):
             content = await run_in_thread(request, lambda: _drawn(answer, view, form, caption, frequent))
         headers = (headers or {}) | _timing_headers(answer)
         return response(request, content, media_type, pinned=pinned, headers=headers)

@@ -330,7 +330,7 @@ class Jobs:
             store = self.service.store_for(request)
             return {organization_id for organization_id in ended if not _is_shown(store, organization_id)}
 
-        async with self.service.queries.slot():
+        async with self.service.queries.slot(request.state.organization_id):
             gone = await service.run_in_thread(request, hidden)
         return [job for job in jobs if job.organization_id not in gone]
 

@@ -73,7 +73,8 @@ class Limits:
 
     `queries` answered, `exports` streamed and `validations` run at the same time: together fewer than the pool's 10
     connections, so that readiness can still be checked. All `queries` and all `exports` but one may be one
-    organization's. `pictures` drawn at the same time, which holds no connection. `wait_seconds` for a free slot.
+    organization's. `pictures` drawn at the same time, which holds no connection. `wait_seconds` for a free slot:
+    at most `waiting` requests of an organization for each kind, so that they leave connections to others.
 
     An export ends if its client reads nothing for `stall_seconds`. While others wait for its slot, it ends if it has
     waited for its client for half of `wait_seconds` in all, and that client reads fewer than `slow_bytes` per second.
@@ -84,6 +85,7 @@ class Limits:
     validations: int = 1
     pictures: int = 1
     wait_seconds: float = 10
+    waiting: int = 48
     stall_seconds: float = 60
     slow_bytes: int = 65_536
 
@@ -91,15 +93,19 @@ class Limits:
 class ConcurrencyLimit:
     """At most `size` holders of a slot at a time; others wait at most `wait_seconds`.
 
-    An owner, such as an organization, holds at most `size_per_owner` slots.
+    An owner, such as an organization, holds at most `size_per_owner` slots, and waits for them with at most
+    `max_waiting` requests.
     """
 
-    def __init__(self, size: int, wait_seconds: float, size_per_owner: int | None = None) -> None:
+    def __init__(
+        self, size: int, wait_seconds: float, size_per_owner: int | None = None, max_waiting: int | None = None
+    ) -> None:
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._free_of_owner = WeakValueDictionary[Hashable, asyncio.Semaphore]()
         self._size_per_owner = size if size_per_owner is None else size_per_owner
         self._wait_seconds = wait_seconds
+        self._max_waiting = max_waiting
         self._waiting_for_any, self._waiting_for_own = 0, Counter[Hashable]()
         self._running = 0
 
@@ -114,7 +120,9 @@ class ConcurrencyLimit:
 
     @contextlib.asynccontextmanager
     async def slot(self, owner: Hashable = None) -> AsyncIterator[None]:
-        """Hold a slot. Raises `Problem` (503) if none becomes free in time."""
+        """Hold a slot. Raises `Problem` (503) if none becomes free in time, or too many of the owner's wait already."""
+        if self._max_waiting is not None and self._waiting_for_own[owner] >= self._max_waiting:
+            raise problems.busy()
         free_of_owner = self._free_of_owner.setdefault(owner, asyncio.Semaphore(self._size_per_owner))
         async with contextlib.AsyncExitStack() as held:
             try:
@@ -149,9 +157,10 @@ class Service:
         self.access = access
         self.limits = limits
         self.requests = RequestMetrics()
-        self.queries = ConcurrencyLimit(limits.queries, limits.wait_seconds, max(limits.queries - 1, 1))
-        self.pictures = ConcurrencyLimit(limits.pictures, limits.wait_seconds)
-        self.exports = ConcurrencyLimit(limits.exports, limits.wait_seconds, max(limits.exports - 1, 1))
+        wait, waiting = limits.wait_seconds, limits.waiting
+        self.queries = ConcurrencyLimit(limits.queries, wait, max(limits.queries - 1, 1), waiting)
+        self.pictures = ConcurrencyLimit(limits.pictures, wait, max_waiting=waiting)
+        self.exports = ConcurrencyLimit(limits.exports, wait, max(limits.exports - 1, 1), waiting)
 
     def store(self) -> Store:
         """The store, opened on first use."""

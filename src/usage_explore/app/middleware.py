@@ -30,6 +30,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakValueDictionary
@@ -38,7 +39,7 @@ import streamlit as st
 from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -341,7 +342,7 @@ class LinkLimits:
 
 
 class SignInRedirect:
-    """Returns to the page from which the user signed in."""
+    """Returns to the page from which the user signed in; also if the provider cannot be asked, and the page says so."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -356,8 +357,20 @@ class SignInRedirect:
             return
         page = _page(headers.get("referer", ""), base) if step == "/auth/login" else _page_in_cookie(headers, base)
 
+        is_answered = False
+
         async def answer(message: Message) -> None:
+            nonlocal is_answered
+            if is_answered:
+                return
             if message["type"] == "http.response.start":
+                if step == "/auth/login" and message["status"] == HTTPStatus.BAD_REQUEST:
+                    back = RedirectResponse(page or f"{base}/", HTTPStatus.FOUND, {"Cache-Control": "no-store"})
+                    back.headers.append("Set-Cookie", _cookie(COOKIE, None, base))
+                    back.headers.append("Set-Cookie", _cookie(sign_in.FAILED, sign_in.SILENT, base))
+                    is_answered = True
+                    await back(scope, receive, send)
+                    return
                 response = MutableHeaders(scope=message)
                 if step == "/auth/login":
                     response.append("Set-Cookie", _cookie(COOKIE, page, base))

@@ -26,7 +26,17 @@ _MIN_SECRET_CHARACTERS = 32
 _CARD_PIXELS = 400
 
 FAILED = "usage_explore_sign_in_failed"
-"""The cookie of a browser whose last sign-in did not succeed."""
+"""The cookie of a browser whose last sign-in did not succeed; its value is `SILENT` if the provider was not reached."""
+
+SILENT = "silent"
+
+_FAILURES = {
+    False: "You are not signed in: your provider refused, or its answer could not be trusted. Try again; the reason "
+    "is in the server's log.",
+    True: "You are not signed in: your provider did not answer this server. Try again in a few minutes; the reason is "
+    "in the server's log.",
+}
+"""What is said after a sign-in that did not succeed, by whether the provider was not reached."""
 
 _MAX_COOKIE_BYTES = 3_500
 
@@ -86,12 +96,8 @@ def admitted() -> bool:
     if not _is_signed_in(_user()):
         with _card():
             st.subheader("usage-explore", anchor=False)
-            if FAILED in st.context.cookies:
-                st.warning(
-                    "You are not signed in: your provider refused, or its answer could not be trusted. Try again; the "
-                    "reason is in the server's log.",
-                    icon=":material/warning:",
-                )
+            if failed := st.context.cookies.get(FAILED):
+                st.warning(_FAILURES[failed == SILENT], icon=":material/warning:")
             comes_back = cookie_value(_quoted_query()) is not None
             link = "You come back to the link you opened." if comes_back else _TOO_LONG
             st.caption(f"Sign in to see your organization's usage. {link}")

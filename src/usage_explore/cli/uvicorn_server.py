@@ -6,7 +6,9 @@ the grace time is cancelled in the database, and its client gets an error. A sec
 A client has `HEADER_SECONDS` from the start of a connection, or the first byte of its next request, to the last header;
 `BODY_SECONDS` for an announced body; `WRITE_SECONDS` to read what fills its socket. uvicorn closes idle connections.
 At the connection limit, a new connection replaces the one that has waited longest for its client, so that `healthz` is
-answered during a flood of half-sent requests. WebSockets, one for each open tab, take at most half of the limit.
+answered during a flood of half-sent requests. WebSockets, one for each open tab, take at most half of the limit. A
+quarter of the limit is never waited in: while running requests and WebSockets take the rest, `healthz` is answered, and
+other requests get a 503 at once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import resource
 import socket
 import sys
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -33,7 +36,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -46,7 +49,7 @@ from usage_explore.access.bind_check import is_this_machine
 from usage_explore.api import PREFIX, create_app, service
 from usage_explore.api.application import RequestLog
 from usage_explore.api.auth import Access
-from usage_explore.api.problems import handlers
+from usage_explore.api.problems import Problem, ProblemType, handlers
 from usage_explore.config import Settings
 from usage_explore.db import timeouts
 from usage_explore.errors import ConfigurationError
@@ -66,8 +69,18 @@ _FILES_OF_SESSION, _CLOSED_SESSIONS = 3, 128
 """Open files of a session of Streamlit beside its WebSocket, which are those of its event loop; and the sessions that
 Streamlit keeps for two minutes after their WebSocket was closed."""
 
+_RESERVED = {f"{PREFIX}/healthz": 0, f"{PREFIX}/readyz": 8}
+"""Parts of the connection limit, as 1/n, that requests of a path leave free for others, 0 for none."""
+
+_RESERVED_OTHERWISE = 4
+
+_NEW_SECONDS = 1.0
+"""Time from the start of a connection in which the server may not have come to read its request."""
+
 _LOG_INTERVAL_SECONDS = 10.0
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+_TOO_MANY_WORDS = "The server has too many requests; try again shortly."
 
 _GRACE_SECONDS = 10
 """Time that running requests have to end after SIGTERM or Ctrl-C."""
@@ -163,7 +176,7 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
         host=host,
         port=port,
         http=TimedConnection,
-        backlog=connections.limit,
+        backlog=connections.limit // 2,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -243,7 +256,8 @@ class _Server(uvicorn.Server):
 class Connections(ServerState):
     """The connections of one server: at most `MAX_CONNECTIONS`, fewer if it may open few `files`.
 
-    Half of them may be WebSockets. The event loop may accept as many again before `admit` is called.
+    Half of them may be WebSockets. New ones may be half as many more, as long as their requests are unread; the event
+    loop may accept another half before `admit` is called.
     While `closing`, a connection answers the request that it has and ends.
     """
 
@@ -257,18 +271,40 @@ class Connections(ServerState):
         self._logged_at = float("-inf")
 
     def admit(self, arriving: TimedConnection) -> None:
-        """Above the limit, close the connection that has waited longest for its client."""
-        if len(self.connections) <= self.limit:
+        """Above the limit, close those that have waited longest for their clients, new ones only above the half more.
+
+        A new one may have sent its request, and it is not read yet.
+        """
+        excess = len(self.connections) - self.limit
+        if excess <= 0:
             return
         waiting = [other for other in self._http() if other is not arriving and other.client_timeout() is not None]
-        self.close(min(waiting, key=lambda connection: connection.since, default=arriving), "too many connections")
+        new_since = float("inf") if excess > self.limit // 2 else arriving.since - _NEW_SECONDS
+        for longest in sorted(waiting, key=lambda connection: connection.since)[:excess] or [arriving]:
+            if longest.since < new_since:
+                self.close(longest, "too many connections")
 
     def takes_websocket(self) -> bool:
         """Whether another WebSocket may be opened."""
-        if sum(not isinstance(connection, TimedConnection) for connection in self.connections) < self.limit // 2:
+        number = sum(not isinstance(connection, TimedConnection) for connection in self.connections)
+        if number < self.limit // 2 and self.has_room(arriving=1):
             return True
-        self._closed["too many WebSockets"] += 1
+        self.count("too many WebSockets")
         return False
+
+    def has_room(self, path: str = "", arriving: int = 0) -> bool:
+        """Whether running requests and WebSockets, with those `arriving`, leave free what is reserved for others."""
+        part = _RESERVED.get(path, _RESERVED_OTHERWISE)
+        most = self.limit - (self.limit // part if part else 0)
+        if len(self.connections) + arriving <= most:
+            return True
+        http = self._http()
+        running = sum(connection.is_running() for connection in http)
+        return len(self.connections) - len(http) + running + arriving <= most
+
+    def count(self, why: str) -> None:
+        """Count what was closed or refused, for the next line in the log."""
+        self._closed[why] += 1
 
     def sweep(self, now: float) -> None:
         """Close connections of slow clients, and log what was closed since the last line."""
@@ -289,7 +325,7 @@ class Connections(ServerState):
 
     def close(self, connection: TimedConnection, why: str) -> None:
         """Close a connection at once."""
-        self._closed[why] += 1
+        self.count(why)
         self.connections.discard(connection)
         connection.transport.abort()
 
@@ -312,11 +348,31 @@ class TimedConnection(H11Protocol):
         self._pauses = 0
         self._state: tuple[object, ...] = ()
         self.since = self.loop.time()
+        self._begun: object = None
+        self.app = self._answer_or_refuse
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, perhaps in place of another one."""
         super().connection_made(transport)
         self._server.admit(self)
+
+    async def _answer_or_refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, or answer 503 if too many requests are running."""
+        self._begun = self.cycle
+        if self._server.has_room(scope["path"]):
+            await self.config.loaded_app(scope, receive, send)
+            return
+        self._server.count("too many requests")
+        problem = Problem(ProblemType.UNAVAILABLE, _TOO_MANY_WORDS, headers={"Connection": "close"})
+        await problem.response(uuid.uuid4().hex)(scope, receive, send)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what the client sent; a body that ends while too many requests are running is one more of them."""
+        cycle = self.cycle
+        was_sending = self._begun is cycle is not None and cycle.more_body
+        super().data_received(data)
+        if was_sending and self.is_running() and not self._server.has_room(self.scope["path"]):
+            self._server.close(self, "too many requests")
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or end: uvicorn does not see connections that it accepts while it stops."""
@@ -348,6 +404,10 @@ class TimedConnection(H11Protocol):
             idle = self.cycle is not None and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
             return self.timeout_keep_alive + HEADER_SECONDS if idle else HEADER_SECONDS
         return BODY_SECONDS if self.cycle.more_body else None
+
+    def is_running(self) -> bool:
+        """Whether the application has begun the present request, and its client waits for the server."""
+        return self._begun is self.cycle is not None and self.client_timeout() is None
 
     def is_late(self, now: float) -> bool:
         """Whether the client has taken too long; called every second."""

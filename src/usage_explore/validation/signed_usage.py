@@ -238,10 +238,10 @@ class Changes:
         the amount changed, the reason is "expected amount", and there is no quantity and no cost.
 
         Columns: `correction` ("supplement", "credit"; "check" where it is unknown how much is to be billed, "none"
-        where nothing is), `reason` (several with "and" between them), `customer_id`, `metric_key`, `wallet_currency`
-        (str), `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or
-        None), `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]),
-        `sign_off` (str, its id). If an id has a name, `customer_name` follows.
+        where nothing is), `reason` (several with "and" between them), `customer_id`, `customer_name` (missing if it
+        has none), `metric_key`, `wallet_currency` (str), `events` (int64), `quantity`, `cost` (`Decimal` or None),
+        `cost_currency` (str), `amount` (`Decimal` or None), `amount_currency` (str), `period_since`, `period_until`,
+        `signed_as_of` (datetime64[us, zone]), `sign_off` (str, its id).
         """
         import pandas as pd
 
@@ -257,6 +257,7 @@ class Changes:
             "correction": texts(line.correction for line in lines),
             "reason": texts(line.reason for line in lines),
             "customer_id": texts(line.customer_id for line in lines),
+            "customer_name": texts(self.names.name("customer", line.customer_id) for line in lines),
             "metric_key": texts(line.metric_key for line in lines),
             "wallet_currency": texts(line.wallet_currency for line in lines),
             "events": pd.Series([line.events for line in lines], dtype="int64"),
@@ -270,7 +271,7 @@ class Changes:
             "signed_as_of": times(self.signoff.as_of),
             "sign_off": texts(str(self.signoff.id) for _ in lines),
         }
-        return frames.with_names(pd.DataFrame(columns), self.names)
+        return pd.DataFrame(columns)
 
     def to_csv(self, *, escape_formulas: bool = False) -> bytes:
         """`frame` as CSV, to hand to billing: decimals plain, times RFC 3339 in UTC, text quoted."""

@@ -204,7 +204,7 @@ class _Links:
         self.service, self._base = service, base
         self._rate = RateLimit(MAX_REQUESTS_PER_MINUTE)
         self._cache = Cache()
-        self._drawing = ConcurrencyLimit(1, service.limits.wait_seconds)
+        self._drawing = ConcurrencyLimit(1, service.limits.wait_seconds, max_waiting=service.limits.waiting)
 
     def answered(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint within the limit of its client, with its errors as pages, and a line in the log."""
