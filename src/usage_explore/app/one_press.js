@@ -18,6 +18,7 @@ export default function () {
   const click = (event) => {
     const button = event.target.closest(BUTTONS)
     if (button) check(event, button)
+    else last = null
   }
   const press = (event) => {
     const field = event.key === "Enter" && event.target.closest('[data-testid="stForm"] input')

@@ -66,7 +66,7 @@ def menu(view: View, pinned: View, source: Source) -> None:
             help="Everyone who has the link sees the chart, the sentence, the totals and the selection of this view,"
             " and can download its data, until it expires or is revoked. Nothing else can be reached through it.",
         )
-    link = f"short link {st.session_state[_VIEW]} {st.session_state[_EXPIRY]} {st.session_state[_ANYONE]}"
+    link = f"short link {st.session_state[_VIEW]} {st.session_state[_EXPIRY]} {st.session_state.get(_ANYONE)}"
     st.button("Make a short link", key="make_short_link", on_click=once(link, _made(pinned, source, anyone)))
     if text := st.session_state.pop(_ERROR, None):
         st.warning(markdown.plain(text))
