@@ -44,9 +44,9 @@ def menu(view: View, pinned: View, source: Source) -> None:
     """Draw the content of the menu for a view and its pinned form."""
     app_url = source.store.app_url
     if st.session_state.get(_VIEW) != (view.path, view.to_params()):  # what was made and ticked is of another view
-        st.session_state[_VIEW] = (view.path, view.to_params())
         st.session_state.pop(_MADE, None)
         st.session_state[_ANYONE] = False
+        st.session_state[_VIEW] = (view.path, view.to_params())  # last: the run may end before any of these lines
     st.markdown("**Pinned link**")
     st.code(page_url(pinned.path, pinned.to_params(), app_url), language=None, wrap_lines=True)
     zone = ZoneInfo(pinned.timezone)
