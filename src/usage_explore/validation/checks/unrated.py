@@ -237,7 +237,7 @@ def _scattered(
             question,
             usage.fields(examination),
             usage.facts(),
-            kind="scattered",
+            kind="scattered" if name == SUBSCRIPTION else "",  # beside customers that never have one
         )
     ]
 
