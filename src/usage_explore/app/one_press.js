@@ -7,12 +7,12 @@ const BUTTONS = ["primary", "secondary", "tertiary"].map((kind) => `[data-testid
 export default function () {
   let last = null, at = -Infinity
   const check = (event, control) => {
-    const place = containerOf(control) ?? control
-    if (place === last && event.timeStamp - at < PAUSE_MILLISECONDS) {
+    const pressed = `${containerOf(control)} ${label(control)}`  // the page may draw it anew in between
+    if (pressed === last && event.timeStamp - at < PAUSE_MILLISECONDS) {
       event.preventDefault()
       event.stopImmediatePropagation()
     } else {
-      [last, at] = [place, event.timeStamp]
+      [last, at] = [pressed, event.timeStamp]
     }
   }
   const click = (event) => {
