@@ -51,10 +51,14 @@ def keep_focus() -> None:
         component("keep_focus")(key="kept focus")
 
 
+_WRITING = ("sign_off", "decide_", "make_short_link", "revoke", "view_")
+"""How the keys of buttons begin that write a record."""
+
+
 def one_press() -> None:
-    """Take a second press of the same button in the browser, within 0.7 seconds, for a part of the first."""
+    """Take a second press of a button that writes a record, within 0.7 seconds, for a part of the first."""
     with st.container(key="one_press"):  # takes no room
-        component("one_press")(key="pressed once")
+        component("one_press")(key="pressed once", data={"keys": _WRITING})
 
 
 def popover_form(

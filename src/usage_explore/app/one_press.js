@@ -1,10 +1,10 @@
 const PAUSE_MILLISECONDS = 700
 
-const BUTTONS = ["primary", "secondary", "tertiary"].map((kind) => `[data-testid^="stBaseButton-${kind}"]`).join()
-
-// A second press of the same button right after the first, two Enters or an impatient double click, would be sent with
-// what the page showed before the first took effect: a period would be signed twice. It is taken for a part of the first.
-export default function () {
+// A second press of the same button that writes a record, right after the first, two Enters or an impatient double click,
+// would be sent with what the page showed before the first took effect: a period would be signed twice. It is taken for a
+// part of the first.
+export default function ({ data }) {
+  const buttons = data.keys.map((key) => `[class*="st-key-${key}"] button`).join()
   let last = null, at = -Infinity
   const check = (event, control) => {
     const pressed = `${containerOf(control)} ${label(control)}`  // the page may draw it anew in between
@@ -16,7 +16,7 @@ export default function () {
     }
   }
   const click = (event) => {
-    const button = event.target.closest(BUTTONS)
+    const button = event.target.closest(buttons)
     if (button) check(event, button)
     else last = null
   }
