@@ -17,7 +17,7 @@ def test_a_second_press_of_a_button_that_writes_a_record_is_ignored(monkeypatch:
     written: list[str] = []
 
     def write(name: str, is_written: bool = True) -> None:
-        components.once(name, lambda: written.append(name) or is_written)()  # type: ignore[func-returns-value]
+        components.once(name, lambda: written.append(name) or is_written)  # type: ignore[func-returns-value]
 
     write("sign")
     write("sign")

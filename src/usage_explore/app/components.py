@@ -81,18 +81,14 @@ _SECOND_PRESS_SECONDS = 5
 """How long the page may take to show what a button wrote, on a busy machine."""
 
 
-def once(button: str, write: Callable[[], bool]) -> Callable[[], None]:
-    """A callback for a button that writes a record, which ignores a second press while the page follows the first.
+def once(button: str, write: Callable[[], bool]) -> None:
+    """Write the record of a button that was pressed; ignore a second press while the page follows the first.
 
     `button` names the button and what it writes; `write` returns whether it was written, else it may be tried again.
     """
-
-    def callback() -> None:
-        before, at = st.session_state.get(_WRITTEN, ("", 0.0))
-        if (before != button or time.monotonic() - at > _SECOND_PRESS_SECONDS) and write():
-            st.session_state[_WRITTEN] = button, time.monotonic()
-
-    return callback
+    before, at = st.session_state.get(_WRITTEN, ("", 0.0))
+    if (before != button or time.monotonic() - at > _SECOND_PRESS_SECONDS) and write():
+        st.session_state[_WRITTEN] = button, time.monotonic()
 
 
 def visit(href: str, key: str) -> None:

@@ -125,7 +125,8 @@ def undo(source: Source) -> None:
             "Undo",
             key="view_undo",
             type="tertiary",
-            on_click=once(f"restore view {deleted.id}", lambda: _restore(deleted)),
+            on_click=once,
+            args=(f"restore view {deleted.id}", lambda: _restore(deleted)),
         )
         st.button("Close", key="view_undo_close", type="tertiary", on_click=_close)
         if st.session_state.pop(_OFFER_UNDO, False):
@@ -147,7 +148,8 @@ def edit(saved: SavedView, key: str) -> None:
                 "Save changes",
                 key=f"view_change {key}",
                 type="primary",
-                on_click=once(f"edit view {saved.id}", lambda: _edit(saved, f"view_edit {key}", name, note)),
+                on_click=once,
+                args=(f"edit view {saved.id}", lambda: _edit(saved, f"view_edit {key}", name, note)),
             )
         st.button("Delete", key=f"view_delete {key}", on_click=lambda: _delete(saved, f"view_edit {key}"))
 
@@ -404,7 +406,7 @@ def _save(view: View, same: SavedView | None) -> None:
             st.session_state[_NOTE] = ""
         return is_saved
 
-    once(f"save view {name} {view.to_params()}", save)()
+    once(f"save view {name} {view.to_params()}", save)
 
 
 def state(view: View) -> tuple[_SavedQuery, Pairs]:
@@ -431,7 +433,7 @@ def _delete(saved: SavedView, popover: str) -> None:
     def act() -> None:  # the view as it was, which may be newer than the page
         st.session_state[_DELETED] = _store(saved).delete_view(saved)
 
-    once(f"delete view {saved.id}", lambda: _changed(popover, act))()
+    once(f"delete view {saved.id}", lambda: _changed(popover, act))
     st.session_state[_OFFER_UNDO] = True
 
 

@@ -67,7 +67,7 @@ def menu(view: View, pinned: View, source: Source) -> None:
             " and can download its data, until it expires or is revoked. Nothing else can be reached through it.",
         )
     link = f"short link {st.session_state[_VIEW]} {st.session_state[_EXPIRY]} {st.session_state.get(_ANYONE)}"
-    st.button("Make a short link", key="make_short_link", on_click=once(link, _made(pinned, source, anyone)))
+    st.button("Make a short link", key="make_short_link", on_click=once, args=(link, _made(pinned, source, anyone)))
     if text := st.session_state.pop(_ERROR, None):
         st.warning(markdown.plain(text))
     made: SharedLink | None = st.session_state.get(_MADE)
@@ -108,7 +108,7 @@ def _list(source: Source, zone: ZoneInfo) -> None:
                 st.caption(markdown.plain(words[link] + (" It has expired." if is_over else "")))
                 st.space("stretch")
                 revoke = f"revoke {link.token}"
-                st.button("Revoke", key=revoke, type="tertiary", on_click=once(revoke, _revoked(link, source)))
+                st.button("Revoke", key=revoke, type="tertiary", on_click=once, args=(revoke, _revoked(link, source)))
 
 
 def _searched(link: SharedLink, zone: ZoneInfo) -> str:

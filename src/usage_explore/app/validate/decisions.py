@@ -309,7 +309,7 @@ def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
 
     def decide(action: str, popover: str, **given: object) -> None:
         ids = [item.id for item in items]
-        once(f"{action} {ids} {given}", lambda: written(action, popover, given))()
+        once(f"{action} {ids} {given}", lambda: written(action, popover, given))
         st.session_state[_DECIDED] = _ERROR not in st.session_state
 
     def written(action: str, popover: str, given: dict[str, object]) -> bool:

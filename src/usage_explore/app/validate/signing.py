@@ -315,7 +315,8 @@ def _statement(
             type="primary",
             icon=":material/draw:",
             disabled=current_author() == LOCAL_AUTHOR,
-            on_click=once(
+            on_click=once,
+            args=(
                 f"sign_off {review.report_hash}",
                 lambda: _sign(validation, None if isinstance(rating, str) else rating),
             ),
