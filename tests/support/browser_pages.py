@@ -159,7 +159,7 @@ def examined(page: Page) -> Page:
 
 
 def press_twice(page: Page, key: str = "Enter") -> None:
-    """Press a key as somebody does who saw nothing happen: the second press is sent while the first is served."""
+    """Press a key twice, 120 ms apart: the page sends the second press before it has followed the first."""
     page.keyboard.press(key)
     page.wait_for_timeout(120)
     page.keyboard.press(key)

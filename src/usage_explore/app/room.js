@@ -1,6 +1,6 @@
 const DELAY_MILLISECONDS = 100
 
-let told  // the last theme that was told: never twice, should the page not follow
+let reported  // the last theme that was reported: never twice, should the page not follow
 
 // Say how wide the page's content is where that is little, and a theme that was switched while the page is open; the
 // page is drawn again when it was drawn for another width or theme.
@@ -15,8 +15,8 @@ export default function (component) {
     const room = innerWidth > data.widest ? 0 : Math.floor(wide)
     if (room !== data.room) setTriggerValue("room", room)
     const theme = getComputedStyle(app).colorScheme
-    if (theme !== data.theme && theme !== told) setTriggerValue("theme", (told = theme))
-    if (theme === data.theme) told = null
+    if (theme !== data.theme && theme !== reported) setTriggerValue("theme", (reported = theme))
+    if (theme === data.theme) reported = null
   }
   const resized = () => { clearTimeout(timer); timer = setTimeout(say, DELAY_MILLISECONDS) }
   say()

@@ -62,7 +62,7 @@ def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
 
 
 def unknown_currency_warning(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
-    """A warning that costs of so many events have no currency, where columns of no other meaning may have it."""
+    """The warning that the costs of `events` events have no currency, with the unmapped columns of currency codes."""
     records = file.first_records() if events else []
     found = []
     for name in file.names:
