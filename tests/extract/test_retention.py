@@ -49,6 +49,13 @@ def remove(connection: ddl.Connection) -> None:
     connection.commit()
 
 
+def folder_after_removal(connection: ddl.Connection, url: str, home: Path) -> Path:
+    """The folder of an extract that a refresh has found events removed from."""
+    remove(connection)
+    extracts.build(url, home)
+    return extracts.target(connection, url, home).folder
+
+
 @pytest.fixture
 def store(events_database_url: str, events_connection: ddl.Connection, tmp_path: Path) -> Store:
     extracts.add(events_connection, *days(FIRST, 20), number=3)
@@ -188,9 +195,7 @@ def test_the_boundary_stays_where_the_manifest_is_gone(
 def test_a_boundary_that_only_the_manifest_of_an_earlier_version_has_is_kept(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
-    remove(events_connection)
-    extracts.build(events_database_url, tmp_path)
-    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    folder = folder_after_removal(events_connection, events_database_url, tmp_path)
     (folder / manifest.REMOVED).unlink()
     folders.drop(folder)
     with store:
@@ -201,9 +206,7 @@ def test_a_boundary_that_only_the_manifest_of_an_earlier_version_has_is_kept(
 def test_the_boundary_is_gone_with_the_removal(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str
 ) -> None:
-    remove(events_connection)
-    extracts.build(events_database_url, tmp_path)
-    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    folder = folder_after_removal(events_connection, events_database_url, tmp_path)
     folders.drop(folder)
     if how == "loaded again":
         extracts.add(events_connection, *days(FIRST, 5), number=3)
@@ -232,9 +235,7 @@ def test_where_both_files_are_damaged_all_before_the_first_event_is_taken_for_re
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str, harm: str
 ) -> None:
     """It is said, before a refresh and after it, and an event that comes late does not end it."""
-    remove(events_connection)
-    extracts.build(events_database_url, tmp_path)
-    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    folder = folder_after_removal(events_connection, events_database_url, tmp_path)
     lose(folder, how)
     path = folder / manifest.REMOVED
     text = path.read_text("ascii")
@@ -266,9 +267,7 @@ def test_where_both_files_are_damaged_all_before_the_first_event_is_taken_for_re
 def test_a_damaged_file_beside_a_whole_manifest_is_written_anew(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
-    remove(events_connection)
-    extracts.build(events_database_url, tmp_path)
-    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    folder = folder_after_removal(events_connection, events_database_url, tmp_path)
     whole = (folder / manifest.REMOVED).read_bytes()
     (folder / manifest.REMOVED).write_bytes(b"{}")
     found = examine(events_database_url, "usage_events", timedelta(seconds=30), home=tmp_path)
