@@ -366,6 +366,13 @@ def test_two_sessions_load_files_of_their_own(load: OpenLoad, events_database_ur
     assert [row[0] for row in stored(events_database_url)].count("desks") == 2
 
 
+def test_the_checks_are_those_of_the_month_in_the_zone_of_the_times(load: OpenLoad) -> None:
+    """The last event is on 1 October in Berlin, and still on 30 September in UTC."""
+    app = drop(load(), "timestamp,customer_id,metric_key,quantity\n2026-09-30T22:30:00Z,acme,calls,1\n")
+    picker(app, "Time zone of the times").set_value("Europe/Berlin").run()
+    assert button(click(app), "validate_loaded").label == "Validate October 2026"
+
+
 def test_explore_has_the_events_at_once(load: OpenLoad, explore_page: Callable[..., AppTest]) -> None:
     app = load()
     assert "There are no events yet" in said(explore_page())

@@ -406,7 +406,7 @@ def _save(view: View, same: SavedView | None) -> None:
             st.session_state[_NOTE] = ""
         return is_saved
 
-    once(f"save view {name} {view.to_params()}", save)
+    once(f"save view {name} {st.session_state.get(_NOTE, '')} {view.to_params()}", save)
 
 
 def state(view: View) -> tuple[_SavedQuery, Pairs]:

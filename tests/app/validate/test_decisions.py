@@ -24,7 +24,9 @@ from support.query_oracle import Row
 from support.waiting import PATIENCE
 from usage_explore import Period, Store, formatting
 from usage_explore.access.allow_list import Grant
+from usage_explore.app.cache import Source
 from usage_explore.app.uploads import File
+from usage_explore.app.validate import signing
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError
@@ -90,6 +92,27 @@ def duplicates(store: Store) -> str:
     """The id of the finding on the copies."""
     review = store.review(store.validate(Period(**LINK)))
     return next(item.id for item in review.items if item.identity.check == "duplicates")
+
+
+def test_a_second_note_right_after_the_first_is_saved_too(page: Open, store: Store) -> None:
+    app = ran(page(**LINK, finding=duplicates(store)))
+    for note in ("Asked ACME.", "ACME agrees."):
+        app.session_state["decide_note"] = True
+        app.run()
+        app.text_area(key="decide_note_text").input(note)
+        app.button(key="decide_note_save").click().run()
+    assert [made.note for made in store.decisions()] == ["Asked ACME.", "ACME agrees."]
+
+
+def test_the_file_of_corrections_has_the_first_day_in_the_zone_of_the_period(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    period = Period(organization_id=ORGANIZATION, since="2026-09-01", until="2026-10-01", timezone="Europe/Berlin")
+    signed = store.sign_off(store.validate(period), by="ana")
+    names: list[str] = []
+    monkeypatch.setattr(signing.st, "download_button", lambda label, data, name, *_, **__: names.append(name))
+    signing._download(Source(store, store.now()), store.changes_since(signed), "")
+    assert names == [f"corrections-2026-09-01-{str(signed.id)[:8]}.csv"]
 
 
 @pytest.fixture

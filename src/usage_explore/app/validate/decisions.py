@@ -309,12 +309,12 @@ def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
 
     def decide(action: str, popover: str, **given: object) -> None:
         ids = [item.id for item in items]
-        once(f"{action} {ids} {given}", lambda: written(action, popover, given))
+        note = st.session_state.get(f"{popover}_text", "")
+        once(f"{action} {ids} {given} {note}", lambda: written(action, popover, note, given))
         st.session_state[_DECIDED] = _ERROR not in st.session_state
 
-    def written(action: str, popover: str, given: dict[str, object]) -> bool:
+    def written(action: str, popover: str, note: str, given: dict[str, object]) -> bool:
         _remember_name(popover)
-        note = st.session_state.get(f"{popover}_text", "")
         try:
             store = cache.source(organization_id).store
             store.decide_all(findings, action, by=current_author(), note=note, **given)  # type: ignore[arg-type]
