@@ -382,3 +382,15 @@ def test_an_exploded_list_is_no_dimension_of_its_items(load_again, tmp_path, res
     load_again(path, preset=str(preset))
     rows = sorted(load_again.rows("quantity, dimensions"), key=lambda row: row[0])
     assert rows == [(1, dimensions), (2, dimensions)]
+
+
+def test_costs_without_a_currency_are_warned_of_where_the_file_has_currencies(load):
+    """The check before a load said so, the load itself added USD to EUR without a word."""
+    text = (
+        "timestamp,customer_id,metric_key,quantity,external_cost_amount,ccy,home\n"
+        "2026-10-01T00:00:00Z,a,calls,1,1.20,USD,EUR\n2026-10-01T00:00:00Z,b,calls,1,,EUR,EUR\n"
+    )
+    warning = "warning: the costs of 1 event have no currency and are added up as if they had the same"
+    assert f"{warning}; the file has currencies in 'ccy' (EUR and USD), 'home' (EUR): choose" in str(load.csv(text))
+    again = load.csv(text, mapping={"external_cost_currency": "ccy"})
+    assert warning not in str(again)

@@ -235,10 +235,9 @@ class Stage:
         self._earlier_lines = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self.future = 0
         self.organizations: tuple[UUID, ...] = ()
-        self.customers = 0
         self.metric_key: str | None = None
+        self.customers = self.future = self.without_currency = 0
         self._events = placed(connection, table)
         self._table = identifier(table)
         self._name = self._table.as_string(connection)
@@ -277,13 +276,14 @@ class Stage:
         self._connection.execute(
             "SELECT pg_advisory_xact_lock(hashtext('usage-explore load ' || %s::regclass::oid))", [self._name]
         )
-        row = self._run(
+        [(first, last, organizations, *counts)] = self._run(
             "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id), count(DISTINCT customer_id),"
             " CASE WHEN min(metric_key) = max(metric_key) THEN min(metric_key) END,"
-            " count(*) FILTER (WHERE timestamp > %(future_from)s) FROM {stage}",
+            " count(*) FILTER (WHERE timestamp > %(future_from)s),"
+            " count(external_cost_amount) FILTER (WHERE external_cost_currency IS NULL) FROM {stage}",
             future_from=future_from(),
-        ).fetchone()
-        first, last, organizations, self.customers, self.metric_key, self.future = row or (None, None, None, 0, None, 0)
+        ).fetchall()
+        self.customers, self.metric_key, self.future, self.without_currency = counts
         self.first, self.last, self.organizations = first, last, tuple(organizations or ())
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
