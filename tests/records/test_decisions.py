@@ -903,6 +903,8 @@ def test_an_edit_is_counted_once_in_the_last_sign_off_that_covers_it_whatever_th
         events_connection.commit()
         expected[name != "own"].append((str(rows[name].customer_id), Decimal(number), Decimal(number)))
         assert counted() == [sorted(lines) for lines in expected], name
+    days = [store.changes_since(item, prices=prices).days for item in signed]
+    assert days == [(date(2026, 9, 30),), (date(2026, 9, 1), DAY.date())], "each names those that it counts"
 
 
 @IN_ONE_PLACE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from usage_explore import formatting
 from usage_explore.decimals import difference
 from usage_explore.errors import QueryError
+from usage_explore.query import buckets
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SLOT, Key, SignOff
@@ -190,12 +191,28 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
     return replace(
         changes,
         rows=tuple(replace(row, note=unknown) if row.key[:2] in undivided else row for row in rows),
-        days=changes.days if days else (),
+        days=_own_days(changes, period, periods) if days else (),
         overlap_note=note,
         taken_over=_taken_over(moved, changes.wallets),
         uncompared=sum(left.values()),
         unpriced_events=0 if priced else changes.unpriced_events,
     )
+
+
+def _own_days(changes: Changes, period: Period, later: Sequence[Period]) -> tuple[date, ...]:
+    """The changed days without those of which all changed quarters of an hour are those of a later period as well."""
+    if not changes.slots:
+        return changes.days
+    every = [
+        other
+        for other in later
+        if _has_filters_of(other, period)
+        and _filter_values(other, "customer_id") in (set(), _filter_values(period, "customer_id"))
+        and _filter_values(other, "metric_key") in (set(), _filter_values(period, "metric_key"))
+    ]
+    own = [start for start in changes.slots if not any(_contains(other, start) for other in every)]
+    days = {buckets.local_date(start, period.zone) for start in own}
+    return tuple(day for day in changes.days if day in days)
 
 
 Whose = Literal["own", "later", "unknown"]
