@@ -631,7 +631,34 @@ def test_costs_are_not_added_up_silently_where_their_currency_is_ambiguous(tmp_p
     assert warning in str(found)
 
 
-@pytest.mark.parametrize("values", [("EUR", "n/a"), ("eur", "usd"), ("ALL", "TOP"), ("XYZ", "EUR"), ("EUR ltd", "USD")])
+@pytest.mark.parametrize(
+    ("name", "values", "currencies"),
+    [
+        ("Group", ("EUR", "n/a"), ("EUR", "N/A")),
+        ("Group", ("eur", "USD"), ("EUR", "USD")),
+        ("Group", ("€", "$"), ("EUR", "$")),
+        ("currency", ("Euro", "US-Dollar"), ("EURO", "US-DOLLAR")),
+    ],
+)
+def test_currencies_in_small_letters_signs_or_words_are_kept_apart(tmp_path, name, values, currencies):
+    """They were one sum, without a warning."""
+    rows = "".join(f"{TIME},a,1,1.20,{value}\n" for value in values)
+    found = check(tmp_path, f"Date,Customer,Calls,Cost,{name}\n{rows}")
+    assert costs_of(found) == [(currency, Decimal("1.2")) for currency in currencies]
+
+
+def test_amounts_with_signs_of_several_currencies_are_refused(tmp_path):
+    header = "timestamp,customer_id,metric_key,quantity,external_cost_amount"
+    rows = f"{TIME},a,m,1,€22.36\n{TIME},b,m,1,78.66\n{TIME},c,m,1,-$1.5\n{TIME},d,m,1,3 €\n"
+    found = check(tmp_path, f"{header}\n{rows}")
+    assert found.rejected == 1
+    assert "'-$1.5' has another currency sign than '€22.36': name the column of the currencies" in str(found)
+    coded = rows.replace("\n", ",EUR\n").replace("$1.5,EUR", "$1.5,USD")
+    found = check(tmp_path, f"{header},external_cost_currency\n{coded}")
+    assert costs_of(found) == [("EUR", Decimal("104.02")), ("USD", Decimal("-1.5"))]
+
+
+@pytest.mark.parametrize("values", [("ALL", "TOP"), ("XYZ", "EUR"), ("EUR ltd", "USD"), ("try", "all")])
 def test_other_values_are_no_currency_of_a_cost(tmp_path, values):
     rows = "".join(f"{TIME},a,1,1.20,{value}\n" for value in values)
     found = check(tmp_path, f"Date,Customer,Calls,Cost,Group\n{rows}")

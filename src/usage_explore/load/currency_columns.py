@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_names import CURRENCY_WORDS, words
+from usage_explore.load.numbers import SIGNS
 from usage_explore.load.paths import member
 from usage_explore.pricing.currencies import scale
 
@@ -18,25 +19,42 @@ if TYPE_CHECKING:
 MAX_CODES = 20
 """Different codes of a column that are its currencies, whatever its name."""
 
+_MAX_NAME_CHARACTERS = 20
+"""Characters of a currency's name, such as US-Dollar, in a column that is named currency."""
+
+COMMON = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
+"""Codes that are known in small letters, too: "try" and "all" are words."""
+
 _CODES_THAT_ARE_WORDS = frozenset(("ALL", "TOP"))
+_NO_CODES = frozenset(("n/a", "na", "none", "null", "-", ""))
 
 
 def is_named_currency(name: str, texts: Iterable[str]) -> bool:
-    """Whether a name says currency, or the unit of a price (PriceUnit), and the values are codes of three letters."""
-    own = {*words(name)}
-    says_currency = bool(own & CURRENCY_WORDS) or {"price", "unit"} <= own
-    return says_currency and all(re.fullmatch("[A-Za-z]{3}", text) for text in texts)
+    """Whether a name says currency and the values are few words or signs; or unit of a price, and they are codes."""
+    own, values = {*words(name)}, {*texts}
+    if own & CURRENCY_WORDS:
+        return len(values) <= MAX_CODES and not any(
+            len(text) > _MAX_NAME_CHARACTERS or re.search("[0-9]", text) for text in values
+        )
+    return {"price", "unit"} <= own and all(re.fullmatch("[A-Za-z]{3}", text) for text in values)
 
 
 def has_codes(texts: Iterable[str]) -> bool:
-    """Whether the values are ISO 4217 codes in capitals; ALL and TOP alone are words.
+    """Whether the values are currency signs, or ISO 4217 codes, all in capitals or common; ALL and TOP alone are words.
 
-    >>> has_codes(["EUR", "USD"]), has_codes(["EUR", "n/a"]), has_codes(["ALL"]), has_codes([])
-    (True, False, False, False)
+    Words for no value may be among them.
+
+    >>> has_codes(["EUR", "USD", "n/a"]), has_codes(["eur", "usd"]), has_codes(["€", "$"]), has_codes(["try"])
+    (True, True, True, False)
+    >>> has_codes(["EUR", "Berlin"]), has_codes(["ALL"]), has_codes([])
+    (False, False, False)
     """
-    codes = {text.strip() for text in texts}
+    codes = {text.strip() for text in texts if text.strip().lower() not in _NO_CODES}
     is_few = 0 < len(codes) <= MAX_CODES and not codes <= _CODES_THAT_ARE_WORDS
-    return is_few and all(code.isupper() and scale(code) is not None for code in codes)
+    return is_few and (
+        codes <= {*SIGNS, "US$"}
+        or all((code.isupper() or code.lower() in COMMON) and scale(code) is not None for code in codes)
+    )
 
 
 def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:

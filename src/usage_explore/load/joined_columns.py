@@ -11,13 +11,14 @@ from usage_explore.decimals import exact_product, plain, total
 from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import InvalidValue, Unreadable, code_text
 from usage_explore.load.mapping import NamePattern
-from usage_explore.load.numbers import is_number
+from usage_explore.load.numbers import CODES_OF_SIGNS, is_number
 from usage_explore.load.paths import amounts, member
 
 
 def currency_text(raw: object) -> str:
-    """A currency code in capitals, as some APIs write usd."""
-    return code_text(raw).strip().upper()
+    """A currency code in capitals, as some APIs write usd; of a sign that means one currency its code."""
+    text = code_text(raw).strip().upper()
+    return CODES_OF_SIGNS.get(text, text)
 
 
 def joined_time(parts: Mapping[str, object]) -> str | Unreadable | None:

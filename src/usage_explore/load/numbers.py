@@ -7,6 +7,12 @@ from collections.abc import Callable
 
 from usage_explore.files.values import InvalidValue, number_text, quoted
 
+SIGNS = "$€£¥₹"
+"""Currency signs that numbers may have."""
+
+CODES_OF_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
+"""Signs that mean one currency; $ and ¥ mean several."""
+
 _CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|(?<!\s)\s*[$€£¥₹]$")
 _IN_PARENTHESES = re.compile(r"\(([^()]+)\)")
 _SEPARATED = {
@@ -59,6 +65,24 @@ def number_reader(decimal: str | None) -> Callable[[object], str]:
             return number_text(raw)  # raises, with the text of the file
 
     return number
+
+
+def of_one_currency(number: Callable[[object], str]) -> Callable[[object], str]:
+    """A reader of amounts with `number` that refuses one with another currency sign than the first that has a sign."""
+    first: list[tuple[str, str]] = []
+
+    def amount(raw: object) -> str:
+        text = number(raw)
+        if text is not raw and type(raw) is str and (sign := re.search(f"[{SIGNS}]", raw)):
+            first[:] = first or [(sign[0], raw)]
+            if sign[0] != first[0][0]:
+                raise InvalidValue(
+                    f"{quoted(raw)} has another currency sign than {quoted(first[0][1])}: name the column of the"
+                    " currencies with --map external_cost_currency=COLUMN, or load a file for each currency"
+                )
+        return text
+
+    return amount
 
 
 def bare_number(text: str) -> str:

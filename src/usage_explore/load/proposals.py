@@ -38,9 +38,9 @@ from usage_explore.load.column_names import (
     TIME_WORDS,
     words,
 )
-from usage_explore.load.currency_columns import has_codes, is_named_currency, nearest
+from usage_explore.load.currency_columns import COMMON, has_codes, is_named_currency, nearest
 from usage_explore.load.mapping import ColumnMapping
-from usage_explore.load.numbers import number_reader
+from usage_explore.load.numbers import CODES_OF_SIGNS, SIGNS, number_reader
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import LoadOptions
 from usage_explore.load.times import TimeReader, has_abbreviation, open_date, reads
@@ -56,10 +56,6 @@ _MIN_ROWS_OF_SUM = 2
 
 _SHARE_OF_KIND = 0.95
 """Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
-
-_CURRENCIES = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
-_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
-"""Signs of currencies that mean one; $ and ¥ mean several."""
 
 _CLOCK = re.compile(
     r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?:\s*[AaPp]\.?[Mm]\.?|\s*Uhr)?"
@@ -155,7 +151,7 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
                 amount = Decimal((point if is_point else comma)(raw))
                 profile.amounts[-1] = amount
                 profile.fractions += amount != amount.to_integral_value()
-                if isinstance(raw, str) and (sign := re.search("[$€£¥₹]", raw)):
+                if isinstance(raw, str) and (sign := re.search(f"[{SIGNS}]", raw)):
                     profile.signs[sign[0]] += 1
             elif len(profile.other_words) <= _MAX_NULL_WORDS:
                 profile.other_words[str(raw)] += 1
@@ -339,9 +335,9 @@ class _Finder:
         costs: dict[str, tuple[bool, ...]] = {}
         for one in self._free.values():
             own = {*words(one.name)}
-            has_currency = bool(own & _CURRENCIES or one.signs)
+            has_currency = bool(own & COMMON or one.signs)
             is_priced = own & PRICED_COST_WORDS and (has_currency or currencies) and self._is_cost(one, currencies)
-            if one.is_number and not own & NO_COST_WORDS and (own & COST_WORDS or own & _CURRENCIES or is_priced):
+            if one.is_number and not own & NO_COST_WORDS and (own & COST_WORDS or own & COMMON or is_priced):
                 costs[one.name] = ("total" in own, bool(own & COST_WORDS), has_currency, one.fractions > 0)
         if costs and not self._is_given("external_cost_amount"):
             name = max(costs, key=lambda name: costs[name])
@@ -356,14 +352,14 @@ class _Finder:
             return
         says = {one.name: one.texts for one in self._free.values() if is_named_currency(one.name, one.texts)}
         every = says | {one.name: one.texts for one in self._free.values() if has_codes(one.texts)}
-        named = [word.upper() for word in words(cost.name) if word in _CURRENCIES]
+        named = [word.upper() for word in words(cost.name) if word in COMMON]
         if name := nearest(cost.name, says):
             self._map("external_cost_currency", name, "its values are currencies")
         elif len(named) == 1:
             self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
         elif name := nearest(cost.name, every):
             self._map("external_cost_currency", name, "its values are codes of currencies")
-        elif not every and len(cost.signs) == 1 and (code := _SIGNS.get(sign := next(iter(cost.signs)))):
+        elif not every and len(cost.signs) == 1 and (code := CODES_OF_SIGNS.get(sign := next(iter(cost.signs)))):
             self._set("external_cost_currency", code, f"the values of {cost.name} have the sign {sign}")
         for name in every:
             self._free.pop(name, None)
@@ -376,10 +372,10 @@ class _Finder:
         """
         own = {*words(one.name)}
         if own & {"price", "preis"}:
-            amounts = [name for name in self._measures() if not {*words(name)} & (COST_WORDS | _CURRENCIES)]
+            amounts = [name for name in self._measures() if not {*words(name)} & (COST_WORDS | COMMON)]
             is_of_row = len(amounts) > 1 and not any({*words(name)} & QUANTITY_WORDS for name in amounts)
             return "total" in own or is_of_row or any({"price", "unit"} <= {*words(name)} for name in currencies)
-        return "value" not in own and bool(one.signs or own & _CURRENCIES or currencies)
+        return "value" not in own and bool(one.signs or own & COMMON or currencies)
 
     def _measures(self) -> list[str]:
         """The columns of numbers that can be amounts; "number of calls" is one, a call's number is none."""

@@ -25,7 +25,7 @@ from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.joined_columns import CostReader, DimensionReader, currency_text
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
-from usage_explore.load.numbers import is_number, number_reader
+from usage_explore.load.numbers import is_number, number_reader, of_one_currency
 from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.report import notes
 from usage_explore.load.times import TimeReader
@@ -166,6 +166,8 @@ class RowMapper(ColumnNames):
             self.times[column].day_first = mapping.day_first
             self.times[column].has_short_years = mapping.day_first is not None
             return self.times[column].read
+        if column == "external_cost_amount" and not self.sources.get("external_cost_currency"):
+            return of_one_currency(self._number)
         if KINDS[column] == "number":
             return self._number
         return currency_text if column == "external_cost_currency" and column in mapping.columns else READERS[column]
