@@ -15,7 +15,7 @@ from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.load import FOCUS_ORGANIZATION, load_files
+from usage_explore.load import FOCUS_ORGANIZATION, LoadOptions, check_file, load_files
 
 OTHER = UUID(int=5)
 SEPTEMBER, OCTOBER = "2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z"
@@ -187,6 +187,59 @@ def test_without_a_billing_period_the_calendar_months_of_the_file_are_replaced(l
     report = load.csv(table_of(source("meter", "2026-09-10T00:00:00Z", "k6", "32")), **options)
     assert (report.superseded, report.loaded) == (2, 1)
     assert sorted(q for (q,) in load.rows("quantity")) == [4, 8, 16, 32]
+
+
+AUGUST_AND_SEPTEMBER = "timestamp,customer_id,metric_key,quantity,source\n" + "".join(
+    f"2026-{month:02}-{day:02} {hour}:15,a,calls,{day},meter\n"
+    for month in (8, 9)
+    for day in range(1, 31)
+    for hour in ("00", "23")
+)
+RESTATED = "".join(
+    f"{line}\n" for line in AUGUST_AND_SEPTEMBER.splitlines() if "2026-08" not in line and "2026-09-02 23" not in line
+)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu"])
+def test_the_months_that_are_replaced_are_those_of_the_file_s_time_zone(load, tmp_path, zone):
+    """A restated September of Berlin deleted August: its first events are in August by UTC."""
+    options = {"timezone": zone, "replace_by": ["source"]}
+    load.csv(AUGUST_AND_SEPTEMBER, timezone=zone)
+    path = tmp_path / "restated.csv"
+    path.write_text(RESTATED)
+    words = f"of the same source, 1–30 Sep 2026 ({zone})"
+    check = check_file(path, LoadOptions(timezone=zone), replace_by=["source"])
+    assert f"--replace deletes the stored events {words} that the file does not have" in str(check)
+    report = load(path, **options)
+    assert (report.superseded, report.loaded, report.already_there) == (1, 0, 59)
+    assert f"superseded 1 stored event {words}" in str(report)
+    assert load.count() == 119
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset", "month"),
+    [
+        ("Europe/Berlin", "+02:00", "August 2026 (UTC) the file has only events from 2026-08-31 22:15:00 +00:00 on"),
+        (
+            "America/Los_Angeles",
+            "-07:00",
+            "October 2026 (UTC) the file has only events until 2026-10-01 06:15:00 +00:00",
+        ),
+    ],
+)
+def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, offset, month):
+    """The times have the zone's offset, and no option names the zone of the months."""
+    every = AUGUST_AND_SEPTEMBER.replace("2026-08", "2026-10") if zone.startswith("America") else AUGUST_AND_SEPTEMBER
+    load.csv(every, timezone=zone)
+    before = load.count()
+    restated = "".join(f"{line}\n" for line in RESTATED.replace(":15,", f":15:00{offset},").splitlines())
+    with pytest.raises(LoadError) as refused:
+        load.csv(restated, replace_by=["source"])
+    assert f"{month}, and 59 stored events of that month would be deleted; nothing was loaded" in str(refused.value)
+    assert "--timezone Europe/Berlin" in str(refused.value)
+    load.connection.rollback()
+    assert load.count() == before
+    assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
 
 
 def test_replace_is_refused_where_it_cannot_tell_what_to_replace(load, table_of):

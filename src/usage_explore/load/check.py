@@ -31,6 +31,7 @@ from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
+from usage_explore.load.replace import replace_notes
 from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
@@ -109,10 +110,7 @@ class FileCheck:
 
     @property
     def is_loadable(self) -> bool:
-        """Whether `command` loads the file: nothing is missing, no row is rejected; with `skip_bad`, not all are.
-
-        A file without a single row is loaded too, as nothing.
-        """
+        """Whether `command` loads the file, as nothing if it has no rows: none is rejected; with `skip_bad`, not all."""
         is_refused = self.rejected and not (self.skip_bad and self.events)
         return not (self.missing or self.problem or is_refused)
 
@@ -141,9 +139,9 @@ def check_file(
     """Read a file as `load_files` would with the options, and with `proposals` propose more where columns are missing.
 
     As there, reading stops at 10,000 rejected rows, unless they are to be left out (`skip_bad`). `browser_timezone` is
-    proposed for times without an offset, by default UTC. `show(done, total)` is called now and then. `organization_id`,
-    `replace` and `replace_by` are those of `load_files`; `settings` are values of other options for the command line.
-    Raises `LoadError` for a file that cannot be read, and `ConfigurationError` for faulty options.
+    proposed for times without an offset, by default UTC. `show(done, total)` is called now and then. `settings` are
+    values of other options for the command line, the rest are those of `load_files`. Raises `LoadError` for a file that
+    cannot be read, and `ConfigurationError` for faulty options.
     """
     settings = {"organization_id": organization_id, **(settings or {})}
     look = _Look(
@@ -229,10 +227,9 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
         return replace(checked, problem=str(error))
     found = _Count(file, mapper, scope).result(checked, show)
     events = sum(total.events for total in found.costs if total.name is None)
-    future = future_warnings(found.future, found.last)
-    return replace(
-        found, notes=(*proposal.notes, *found.notes, *unknown_currency_warning(events, file, mapper), *future)
-    )
+    notes = (*proposal.notes, *found.notes, *unknown_currency_warning(events, file, mapper))
+    notes += (*future_warnings(found.future, found.last), *replace_notes(scope, found.first, found.last, file.zone))
+    return replace(found, notes=notes)
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:

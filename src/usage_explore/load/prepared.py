@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from usage_explore.console import ShowProgress
 from usage_explore.errors import ConfigurationError, LoadError
@@ -19,7 +20,7 @@ from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.formatting import path_text
 from usage_explore.load.column_check import check_columns, check_readable, listed_columns
 from usage_explore.load.fields import Field
-from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
+from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized, zone
 from usage_explore.load.notation import DateOrder, DecimalMarks
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.row_mapper import RowMapper
@@ -125,6 +126,11 @@ class Prepared:
     def path(self) -> Path:
         """The file's name in messages."""
         return self.file if isinstance(self.file, Path) else self.file.path
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of times without one, and of the months that the file replaces."""
+        return zone(self.mapping.timezone or "UTC")
 
     def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
         """A new mapper for the file's columns, of which no row has been read yet."""

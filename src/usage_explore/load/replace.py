@@ -2,21 +2,25 @@
 
 A scope is an organization with one value in each of the columns that name source and period, such as
 (ProviderName, BillingAccountId, BillingPeriodStart) of a FOCUS export. Columns that name no period are completed by the
-calendar month, in UTC, of each event's timestamp.
+calendar month of each event's timestamp, in the time zone of the file's times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
+from usage_explore.errors import LoadError
+from usage_explore.formatting import counted, span_in, zoned
+from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
 
 PERIOD_COLUMNS = frozenset({"BillingPeriodStart", "bill/BillingPeriodStartDate", "bill_billing_period_start_date"})
@@ -27,6 +31,9 @@ STORED_ID = (
     "{0}.idempotency_key))::uuid)"
 )
 """SQL for the id of a staged row: its own, else a hash of (organization, time, key, occurrence)."""
+
+_EDGE = timedelta(hours=14)
+"""Time at a month's border that other time zones may have in the neighbouring month."""
 
 _MAX_EVENTS_PER_DELETE = 50_000
 """Events that one DELETE statement removes, which bounds the size of its parameters."""
@@ -58,26 +65,55 @@ def without_scope(connection: Connection, stage: sql.Identifier, columns: Sequen
     return None
 
 
+def months(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
+    """The starts of the calendar months from that of the first instant to that of the last, and the end of the last."""
+    starts = [buckets.floor(first, "month", zone)]
+    while starts[-1] <= last:
+        starts.append(buckets.following(starts[-1], "month", zone))
+    return starts
+
+
+def replaced_words(columns: Sequence[str], first: datetime, last: datetime, zone: ZoneInfo) -> str:
+    """What a file with these scope columns and events replaces: "of the same source, 1–30 Sep 2026 (Europe/Berlin)"."""
+    if not PERIOD_COLUMNS.isdisjoint(columns):
+        return "of the same source and period"
+    starts = months(first, last, zone)
+    return f"of the same source, {span_in(starts[0], starts[-1], zone)} ({zone})"
+
+
+def replace_notes(
+    columns: Sequence[str], first: datetime | None, last: datetime | None, zone: ZoneInfo
+) -> Iterator[str]:
+    """The note on what a load with these scope columns deletes; none without them, or without events."""
+    if columns and first and last:
+        words = replaced_words(columns, first, last, zone)
+        yield f"--replace deletes the stored events {words} that the file does not have"
+
+
 def supersede(
-    connection: Connection, events: Table, stage: sql.Identifier, columns: Sequence[str], span: Mapping[str, Any]
+    connection: Connection,
+    events: Table,
+    stage: sql.Identifier,
+    columns: Sequence[str],
+    span: Mapping[str, Any],
+    zone: ZoneInfo,
 ) -> tuple[int, dict[UUID, tuple[datetime, datetime]]]:
-    """Delete the stored events of the staged rows' scopes that equal no staged row.
+    """Delete the stored events of the staged rows' scopes that equal no staged row; nothing without scope columns.
 
     Returns their number, and the first and last `ingested_at` of them by organization. Runs in the transaction that
-    loads the file: other sessions see the old events or the new ones. `span["organizations"]` are the staged rows'
-    organizations.
+    loads the file: other sessions see the old events or the new ones. `span` has the staged rows' `organizations`, and
+    the `first` and `last` of their times. Raises `LoadError` where the file has only an edge of a month of which
+    other events would be deleted.
     """
-    monthly = PERIOD_COLUMNS.isdisjoint(columns)
+    if not columns:
+        return 0, {}
     values = {f"c{index}": (_value("s", column), _value("t", column)) for index, column in enumerate(columns)}
-    if monthly:
+    bounds: dict[str, Any] = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # no query reads events outside
+    starts: list[datetime] = []
+    if PERIOD_COLUMNS.isdisjoint(columns):
         values["month"] = (_month("s"), _month("t"))
-    bounds = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # no query reads events outside
-    if monthly:
-        row = connection.execute(
-            sql.SQL("SELECT min({0}), max({0}) + interval '32 days' FROM {1} s").format(_month("s"), stage)
-        ).fetchone()
-        if row and row[0]:
-            bounds = {"since": row[0], "until": row[1]}
+        starts = months(span["first"], span["last"], zone)
+        bounds = {"since": starts[0], "until": starts[-1], "months": starts}
     content = [name for name in COLUMNS if name not in ("id", "organization_id", "timestamp", "ingested_at")]
     superseded = connection.execute(
         sql.SQL(_SUPERSEDED).format(
@@ -98,6 +134,8 @@ def supersede(
     ).fetchall()
     if not superseded:
         return 0, {}
+    if len(starts) > 2:
+        _check_edges(connection, stage, starts, [at for _, at, *_ in superseded], zone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
@@ -116,4 +154,36 @@ def _value(alias: str, column: str) -> sql.Composable:
 
 
 def _month(alias: str) -> sql.Composable:
-    return sql.SQL("date_trunc('month', {}, 'UTC')").format(sql.Identifier(alias, "timestamp"))
+    """SQL for the number of the month of an event."""
+    return sql.SQL("width_bucket({}, %(months)s::timestamptz[])").format(sql.Identifier(alias, "timestamp"))
+
+
+def _check_edges(
+    connection: Connection,
+    stage: sql.Identifier,
+    starts: Sequence[datetime],
+    deleted: Sequence[datetime],
+    zone: ZoneInfo,
+) -> None:
+    """Raise `LoadError` where the file's events of a month are all at its border, and `deleted` has others of it.
+
+    The file is then one of the neighbouring month in another time zone, or has some rows of a month too many.
+    """
+    statement = sql.SQL("SELECT {month}, min(timestamp), max(timestamp) FROM {stage} s GROUP BY 1 ORDER BY 1")
+    rows = connection.execute(statement.format(month=_month("s"), stage=stage), {"months": starts}).fetchall()
+    for (number, first, last), before, after in zip(rows, [None, *rows], [*rows[1:], None], strict=False):
+        start, end = starts[number - 1], starts[number]
+        is_end = after is not None and after[0] == number + 1 and first >= end - _EDGE
+        is_start = before is not None and before[0] == number - 1 and last < start + _EDGE
+        if is_end or is_start:
+            since, until = (end - _EDGE, end) if is_end else (start, start + _EDGE)
+            others = sum(start <= at < end and not since <= at < until for at in deleted)
+            if others:
+                month = f"{start.astimezone(zone):%B %Y}"
+                edge = f"from {zoned(first, zone)} on" if is_end else f"until {zoned(last, zone)}"
+                raise LoadError(
+                    f"replace: of {month} ({zone}) the file has only events {edge}, and"
+                    f" {counted(others, 'stored event')} of that month would be deleted; nothing was loaded. Name the"
+                    " time zone of the file's months with --timezone, such as --timezone Europe/Berlin; or leave the"
+                    f" rows of {month} out of the file"
+                )

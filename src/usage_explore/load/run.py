@@ -28,7 +28,7 @@ from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy
 from usage_explore.load.currency_columns import unknown_currency_warning
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
-from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
+from usage_explore.load.replace import PERIOD_COLUMNS, replaced_words, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
@@ -74,7 +74,7 @@ def load_files(
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
     columns or dimensions; by default those of the preset) and, unless one of them names a billing period, the calendar
-    months of its events in UTC.
+    months of its events in the time zone of `options`, else of the preset, else UTC.
 
     Returns a report for each file, in order. Each file is one transaction, committed when the file is done: the
     connection must not be in one. Raises `LoadError` for a file that cannot be loaded, of which nothing is written
@@ -253,7 +253,7 @@ def _load(
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
-        superseded, already_there, changed = stage.settle_repeats(scope)
+        superseded, already_there, changed = stage.settle_repeats(scope, file.zone)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
@@ -302,6 +302,7 @@ def _load(
         changed=changed,
         superseded=superseded,
         superseded_settled=written.superseded_settled,
+        replaced=replaced_words(scope, stage.first, stage.last, file.zone) if stage.first and stage.last else "",
     )
     return report, stage
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, LiteralString
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
@@ -261,12 +262,12 @@ class Stage:
             STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )
 
-    def settle_repeats(self, replace: Sequence[str] = ()) -> tuple[int, int, int]:
+    def settle_repeats(self, replace: Sequence[str], zone: ZoneInfo) -> tuple[int, int, int]:
         """Number the repetitions in the file and drop the rows that the table already has.
 
         Returns the numbers of stored events superseded, of rows dropped, and of those dropped whose amounts differ from
-        the stored event. `replace` are the scope columns of `supersede`. From here on loads into one table wait for
-        each other, so that two concurrent loads of the same file add it once.
+        the stored event. `replace` are the scope columns of `supersede`, `zone` is that of its months. Loads into one
+        table wait for each other from here on: two concurrent ones of the same file add it once.
         """
         if self._last_line_wins:
             statement = sql.SQL(_EARLIER_LINES).format(stage=STAGE, row_key=self._row_key)
@@ -288,9 +289,7 @@ class Stage:
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
             return 0, 0, 0
-        superseded = 0
-        if replace:
-            superseded, self._superseded = supersede(self._connection, self._events, STAGE, replace, self._span)
+        superseded, self._superseded = supersede(self._connection, self._events, STAGE, replace, self._span, zone)
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
         # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
