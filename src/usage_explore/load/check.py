@@ -110,7 +110,7 @@ class FileCheck:
 
     @property
     def is_loadable(self) -> bool:
-        """Whether `command` loads the file, as nothing if it has no rows: none is rejected; with `skip_bad`, not all."""
+        """Whether `command` loads the file, also one without rows: none is rejected; with `skip_bad`, not all are."""
         is_refused = self.rejected and not (self.skip_bad and self.events)
         return not (self.missing or self.problem or is_refused)
 
