@@ -250,7 +250,8 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
         ("arrived late", str(JUNE), "1", ""),
         ("expected amount", str(JUNE), "0", "3"),
     ], "the usage of the later sign-off, the amount of the one that has amounts"
-    unsigned, accepted = (run(*sign, "--prices", str(prices), *more) for more in ((), ("--accept-missing",)))
+    priced = (*sign, *late[:2], "--prices", str(prices))
+    unsigned, accepted = (run(*priced, *more) for more in ((), ("--accept-missing",)))
     assert (unsigned.exit_code, "Signed off by" in unsigned.stdout) == (FOUND, False), "though findings never fail"
     assert (accepted.exit_code, "Signed off by" in accepted.stdout) == (0, True)
     assert "Warning: the sign-off" in accepted.stderr

@@ -908,6 +908,31 @@ def test_an_edit_is_counted_once_in_the_last_sign_off_that_covers_it_whatever_th
 
 
 @IN_ONE_PLACE
+def test_an_older_state_is_not_signed_over_a_newer_one_nor_the_same_one_twice(store: Store, insert: Insert) -> None:
+    """A page that was open for an hour signed over another user's: what that one had signed was to be billed again."""
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
+    stale = full(store)
+    insert([event(DAY, quantity=Decimal(1), customer_id=CUSTOMERS[2], ingested_at=store.now())])
+    newer = full(store)
+    rating = store.rate(newer.period, prices=prices)
+    signed = store.sign_off(newer, by="ana")
+    with pytest.raises(
+        QueryError, match=r"is older than the last sign-off: ana signed this period on .* run the checks"
+    ):
+        store.sign_off(stale, by="bo")
+    with pytest.raises(QueryError, match=r"is signed already: ana signed this period on .* with the same result"):
+        store.sign_off(newer, by="ana")
+    others = [
+        store.sign_off(newer, by="bo"),
+        store.sign_off(newer, by="bo", note="Seen."),
+        store.sign_off(newer, by="bo", note="Seen.", rating=rating),
+    ]
+    with pytest.raises(QueryError, match="bo signed"):
+        store.sign_off(newer, by="bo", note=" Seen.", rating=rating)
+    assert store.signoffs() == [*others[::-1], signed]
+
+
+@IN_ONE_PLACE
 def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: Insert) -> None:
     prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
     whole = full(store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -165,8 +165,20 @@ class SignOff:
         }
 
 
-def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, note: str, **signed: Any) -> SignOff:
-    """Keep a sign-off. Raises `QueryError` for a note that is too long and a usage of too many lines, `RecordError`."""
+def sign(
+    places: Places,
+    organization_id: UUID,
+    now: datetime,
+    *,
+    author: str,
+    note: str,
+    check: Callable[[Sequence[SignOff]], None],
+    **signed: Any,
+) -> SignOff:
+    """Keep a sign-off. Raises `QueryError` for a note that is too long and a usage of too many lines, `RecordError`.
+
+    `check` is called with the sign-offs so far, newest first, without usage and amounts, while no other can be added.
+    """
     usage: Sequence[UsageLine] = signed["usage"]
     if len(usage) > MAX_SIGNED_LINES:
         message = f"has {len(usage):,} lines of usage, more than the {MAX_SIGNED_LINES:,} that can be signed at once"
@@ -186,6 +198,7 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
     with places.saving.writing() as writer:
         if writer.count(organization_id) >= MAX_SIGNOFFS:
             raise RecordError(f"There are {MAX_SIGNOFFS:,} sign-offs already, the most there may be.")
+        check(signoffs(places, organization_id, whole=False))
         latest = writer.latest(organization_id, "signed_at")
         own["signed_at"] = now if latest is None else max(now, latest + _ONE_MICROSECOND)
         kept = {

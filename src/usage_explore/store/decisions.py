@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -24,12 +25,12 @@ from usage_explore.errors import (
     ScopeError,
 )
 from usage_explore.extract import retention
-from usage_explore.formatting import data_value, exact
+from usage_explore.formatting import data_value, exact, zoned
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance, parsed_instant
 from usage_explore.query.queries import Period
 from usage_explore.query.url_params import Params, pairs, query_string
-from usage_explore.records import decisions, runs, signoffs
+from usage_explore.records import decisions, runs, signoffs, texts
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import RecordedFinding
 from usage_explore.records.places import Places
@@ -209,12 +210,13 @@ class Decisions(SavedViews, Rates):
 
         `by` is the signer; `rating`, by `rate(validation.period)`, has the expected amounts to freeze, too. The
         validation is kept as a run. `changes_since` says later what changed. Raises `QueryError` for a blank `by`, a
-        note that is too long, a rating of another period or `as_of`, and a validation without events, or of which a
-        check failed or was left out; `RecordError`, `ScopeError`, `DatabaseError`.
+        note that is too long, a rating of another period or `as_of`, and a validation without events, of which a check
+        failed or was left out, or that is older than the period's last sign-off or was signed already; `RecordError`,
+        `ScopeError`, `DatabaseError`.
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
-        from usage_explore.validation import event_hashes, signed_amounts, signed_usage
+        from usage_explore.validation import event_hashes, signed_amounts, signed_overlaps, signed_usage
         from usage_explore.validation.result import Validation
 
         expect_instance("validation", validation, Validation)
@@ -234,13 +236,29 @@ class Decisions(SavedViews, Rates):
             hash_probe = event_hashes.hash_probe(connection)
         if differing := _differing(usage, validation):
             raise QueryError([Fault("validation", f"is out of date: {differing}; run the checks again")])
+        amounts = () if rating is None else tuple(signed_amounts.amount_lines(rating))
+        basis = None if rating is None else signed_amounts.amount_basis(rating)
+        signed = (as_of, texts.author(by), note.strip(), run.report_hash, left_open)
         with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
+
+            def check(earlier: Sequence[SignOff]) -> None:
+                last = signed_overlaps.last_signoff(earlier, period)
+                if last is None:
+                    return
+                is_refused = as_of < last.as_of <= last.signed_at  # not where it was signed as of a time to come
+                if signed == (last.as_of, last.author, last.note, last.report_hash, last.open):
+                    whole = next(one for one in signoffs.signoffs(kept, own) if one.id == last.id)
+                    is_refused = (whole.amounts, whole.basis) == (amounts, basis)
+                if is_refused:
+                    raise QueryError([Fault("validation", _signed_since(last, as_of))])
+
             return signoffs.sign(
                 kept,
                 own,
                 now,
                 author=by,
                 note=note,
+                check=check,
                 run_id=run.id,
                 since=run.since,
                 until=run.until,
@@ -255,8 +273,8 @@ class Decisions(SavedViews, Rates):
                 days=event_hashes.days(slots, scoped.zone),
                 slots=slots,
                 hash_probe=hash_probe,
-                amounts=() if rating is None else signed_amounts.amount_lines(rating),
-                basis=None if rating is None else signed_amounts.amount_basis(rating),
+                amounts=amounts,
+                basis=basis,
             )
 
     def signoffs(self) -> list[SignOff]:
@@ -394,6 +412,18 @@ def _within(within: Any) -> tuple[datetime, datetime]:
     if len(within) != 2:
         raise QueryError([Fault("within", "is not a pair of times")])
     return parsed_instant("within", within[0]), parsed_instant("within", within[1])
+
+
+def _signed_since(last: SignOff, as_of: datetime) -> str:
+    """Why a validation is not signed off after the last sign-off, which is as of a later time or the same."""
+    zone = ZoneInfo(last.timezone)
+    signed = f"{data_value(last.author)} signed this period on {zoned(last.signed_at, zone)}"
+    if last.as_of == as_of:
+        return f"is signed already: {signed}, with the same result"
+    return (
+        f"is older than the last sign-off: {signed}, as of {zoned(last.as_of, zone)}, and this is as of"
+        f" {zoned(as_of, zone)}; run the checks again"
+    )
 
 
 def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:
