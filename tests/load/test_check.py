@@ -647,6 +647,18 @@ def test_currencies_in_small_letters_signs_or_words_are_kept_apart(tmp_path, nam
     assert costs_of(found) == [(currency, Decimal("1.2")) for currency in currencies]
 
 
+@pytest.mark.parametrize("name", ["Cost (EUR)", "Cost (€)"])
+def test_a_currency_in_the_name_of_the_costs_and_others_beside_it_are_said(tmp_path, name):
+    """Half of the rows say dollars: all were euros without a word."""
+    text = f"Date,Customer,Calls,{name},ccy,home\n{TIME},a,1,1.20,USD,EUR\n{TIME},b,1,0.05,EUR,EUR\n"
+    found = check(tmp_path, text)
+    assert costs_of(found) == [("EUR", Decimal("1.25"))]
+    assert [note for note in found.notes if note.startswith("warning")] == [
+        f"warning: {name!r} has the currency of the costs, and 'ccy' has EUR and USD: if that is theirs, choose it with"
+        " --map external_cost_currency=ccy"
+    ]
+
+
 def test_amounts_with_signs_of_several_currencies_are_refused(tmp_path):
     header = "timestamp,customer_id,metric_key,quantity,external_cost_amount"
     rows = f"{TIME},a,m,1,€22.36\n{TIME},b,m,1,78.66\n{TIME},c,m,1,-$1.5\n{TIME},d,m,1,3 €\n"

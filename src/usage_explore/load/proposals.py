@@ -7,6 +7,7 @@ word "customer" names the customer, columns of numbers are quantities unless the
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -353,10 +354,17 @@ class _Finder:
         says = {one.name: one.texts for one in self._free.values() if is_named_currency(one.name, one.texts)}
         every = says | {one.name: one.texts for one in self._free.values() if has_codes(one.texts)}
         named = [word.upper() for word in words(cost.name) if word in COMMON]
+        named += [CODES_OF_SIGNS[sign] for sign in cost.name if sign in CODES_OF_SIGNS]
         if name := nearest(cost.name, says):
             self._map("external_cost_currency", name, "its values are currencies")
         elif len(named) == 1:
             self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
+            self.notes += [
+                f"warning: {cost.name!r} has the currency of the costs, and {name!r} has {listed(texts)}: if that is"
+                f" theirs, choose it with --map external_cost_currency={shlex.quote(name)}"
+                for name, texts in every.items()
+                if {text.strip().upper() for text in texts} - {"", named[0]}
+            ]
         elif name := nearest(cost.name, every):
             self._map("external_cost_currency", name, "its values are codes of currencies")
         elif not every and len(cost.signs) == 1 and (code := CODES_OF_SIGNS.get(sign := next(iter(cost.signs)))):
