@@ -230,17 +230,32 @@ def test_the_boundary_is_gone_with_the_removal(
 
 
 @pytest.mark.parametrize("how", LOSSES)
-@pytest.mark.parametrize("harm", ["cut", "flip", "no checksum"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "cut",
+        "flip",
+        "no checksum",
+        -(10**18),
+        *(pytest.param(harm, marks=pytest.mark.thorough) for harm in (10**40, "2026")),
+    ],
+)
 def test_where_both_files_are_damaged_all_before_the_first_event_is_taken_for_removed(
-    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str, harm: str
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str, harm: str | int
 ) -> None:
     """It is said, before a refresh and after it, and an event that comes late does not end it."""
     folder = folder_after_removal(events_connection, events_database_url, tmp_path)
     lose(folder, how)
     path = folder / manifest.REMOVED
     text = path.read_text("ascii")
-    harmed = {"cut": text[:-3], "flip": text.replace('"removed_rows": 15', '"removed_rows": 17')}
-    path.write_text(harmed.get(harm, text.replace("checksum", "checksun")), "ascii")
+    harmed = {
+        "cut": text[:-3],
+        "flip": text.replace('"removed_rows": 15', '"removed_rows": 17'),
+        "no checksum": text.replace("checksum", "checksun"),
+    }
+    document = {name: value for name, value in json.loads(text).items() if name != "checksum"}
+    another = manifest.with_checksum({**document, "removed_before": harm}).decode()
+    path.write_text(harmed.get(str(harm), another), "ascii")
 
     def words() -> str:
         return " ".join(

@@ -43,6 +43,9 @@ NAME, REMOVED = "manifest.json", "removed.json"
 _MAX_BYTES = 256_000_000
 """Bytes of a manifest up to which it is read, many times what a large extract has; a larger one is damaged."""
 
+_YEARS = range(1970, 2201)
+"""Years that events may be of, and so the boundary of those removed."""
+
 GRACE = timedelta(minutes=15)
 """Time that a file stays after the manifest no longer names it, for readers of the manifest before."""
 
@@ -222,17 +225,18 @@ def read(folder: Path, name: str = NAME) -> Manifest | None:
         if document.pop("source", folder.parent.name) != folder.parent.name:
             return None
         segments = tuple(_segment(entry) for entry in document.pop("segments"))
-        return Manifest(organization_id=UUID(document.pop("organization_id")), segments=segments, **document)
+        held = Manifest(organization_id=UUID(document.pop("organization_id")), segments=segments, **document)
+        return held if held.removed_before is None or instant(held.removed_before).year in _YEARS else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
 def is_unreadable(folder: Path, name: str = NAME) -> bool:
     """Whether there is a manifest that `read` cannot give: damaged, of another version, folder or user."""
     try:
-        return (folder / name).exists() and read(folder, name) is None
+        return os.path.lexists(folder / name) and read(folder, name) is None
     except OSError:
         return name == NAME  # of a folder of another user nothing is known, nor that events were removed
 

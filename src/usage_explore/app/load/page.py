@@ -18,7 +18,7 @@ from usage_explore.app.page_state import LoadView
 from usage_explore.app.problems import sentence
 from usage_explore.app.uploads import File
 from usage_explore.errors import DatabaseUnavailable, UsageExploreError
-from usage_explore.formatting import counted, size
+from usage_explore.formatting import counted, path_text, size
 from usage_explore.load import FileCheck, LoadOptions, loaded_queries
 from usage_explore.names import NO_NAMES
 from usage_explore.query import buckets
@@ -80,7 +80,7 @@ def _dropped() -> tuple[str, File] | None:
             st.caption("Load it in a terminal:")
             st.code("usage-explore load FILE", language=None)
         return None
-    return uploaded.file_id, File(uploaded.name, uploaded.getvalue())
+    return uploaded.file_id, File(path_text(uploaded.name, whole=True), uploaded.getvalue())
 
 
 def _mapped(upload_id: str, file: File, view: LoadView) -> None:

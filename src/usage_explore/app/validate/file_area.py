@@ -45,7 +45,7 @@ def _take_files(period: Period) -> None:
     for file in dropped:
         # the browser reports a file that is too large; this is for requests past the browser
         if file.size <= MAX_UPLOAD_MEGABYTES * 2**20:
-            _take(File(file.name, file.getvalue()), period)
+            _take(File(formatting.path_text(file.name, whole=True), file.getvalue()), period)
     if dropped:
         st.session_state[_NUMBER] = number + 1
 
