@@ -88,6 +88,19 @@ def test_a_file_that_is_loaded_again_with_other_options_or_columns_is_warned_of(
     assert load(path, **options).loaded == 0
 
 
+KEYED = "".join(f"{line},{f'ref-{at}' if at else 'event ref'}\n" for at, line in enumerate(PLAIN.splitlines()))
+
+
+@pytest.mark.parametrize("keys", [("event ref", None), (None, "event ref")])
+def test_a_file_that_is_loaded_with_its_keys_and_without_them_is_warned_of(load, keys):
+    """The column of the keys was chosen for one of two loads: all was counted twice without a word."""
+    path = load.folder / "usage.csv"
+    path.write_text(KEYED)
+    first, again = (load(path, mapping={"idempotency_key": key} if key else {}) for key in keys)
+    assert (first.loaded_again, again.loaded, again.loaded_again) == (0, 20, 20)
+    assert "as when a file is loaded again with other options or columns" in str(again)
+
+
 def test_usage_of_another_model_is_no_file_that_is_loaded_again(load):
     path = load.folder / "usage.csv"
     path.write_text(PLAIN)

@@ -83,8 +83,8 @@ class FileReport:
     `generated_keys` had no key and got a hash of the row as one;
     `backdated` have an `ingested_at` that is longer ago than the settle time;
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
-    `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, neither has
-    a key, and they are at least half of the rows without one;
+    `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, one of the
+    two has no key, and they are at least half of the rows (of those without a key, if there are any);
     `other_zone` have its customer, metric, quantity and dimensions, and their times differ from those of nine tenths of
     an earlier load by the distance of two time zones, once both are cut or rounded alike;
     `cut_times` have these, too, and their times are those of an earlier load cut or rounded to seconds or the like, or

@@ -119,10 +119,11 @@ WITH met AS MATERIALIZED (
         SELECT jsonb_object_keys(texts) FROM staged INTERSECT SELECT jsonb_object_keys(texts) FROM stored) AS keys
 ), again AS (
     SELECT DISTINCT s.ordinal
-    FROM (SELECT ordinal, {alike} FROM {staged} WHERE without_key AND ordinal NOT IN (SELECT ordinal FROM restated)) s
-    JOIN (SELECT {alike} FROM {stored} WHERE without_key) t
+    FROM (SELECT ordinal, {alike} FROM {staged} WHERE ordinal NOT IN (SELECT ordinal FROM restated)) s
+    JOIN (SELECT {alike} FROM {stored}) t
       USING (organization_id, timestamp, metric_key, customer_id, quantity, common)
-    WHERE s.number * t.number <= {most_pairs} AND (s.texts @> t.texts OR t.texts @> s.texts)
+    WHERE (s.without_key OR t.without_key)
+      AND s.number * t.number <= {most_pairs} AND (s.texts @> t.texts OR t.texts @> s.texts)
 )
 SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM again)
 """
@@ -130,8 +131,8 @@ SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM again)
 does not have has the same organization, time, metric and customer.
 
 Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers), and one of the two has
-no key of its own. Of those loaded again neither has, the quantities are equal, and one's dimensions have all of the
-other's, as if a file was loaded again with other options or columns; numbers and dates are not compared."""
+no key of its own. Of those loaded again, too; the quantities are equal, and one's dimensions have all of the other's,
+as if a file was loaded again with other options or columns; numbers and dates are not compared."""
 
 _COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity,
     md5(ROW(s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency,
@@ -140,7 +141,7 @@ _COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.qu
     coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(s.dimensions)
               WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts"""
 
-_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, texts, common,
+_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, texts, common,
     count(*) OVER (PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
 
 _COMMON = """(
@@ -381,7 +382,7 @@ class Stage:
         other_times = int(self._scalar(_OTHER_TIMES)) if loaded > generated else 0
         ended: datetime = self._scalar("SELECT clock_timestamp()")
         settled = any(first <= ended - settle for first, _ in self._superseded.values())
-        if 2 * again < generated:  # perhaps rows of their own
+        if 2 * again < (generated or loaded):  # perhaps rows of their own
             again = 0
         numbers = (loaded, repeats, identical, other_times, backdated, generated, restated, again, zone, cut)
         return Written(*numbers, ended - began, settled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
@@ -160,6 +160,31 @@ def test_a_file_that_was_loaded_again_without_columns_is_one_finding(
     export, again = loaded({}), loaded({"loaded": SECOND, **without})
     (finding,) = make(export + again + beside(again)).validate(september(), checks=["look_alikes"]).findings
     assert (finding.severity, finding.events) == ("high", 300)
+    assert "loaded again with other options or columns" in finding.sentence
+
+
+@pytest.mark.parametrize("keyed_first", [True, False])
+@pytest.mark.parametrize("is_dimension", [True, False])
+def test_a_file_that_was_loaded_with_its_keys_and_without_them_is_one_finding(
+    make: Make, keyed_first: bool, is_dimension: bool
+) -> None:
+    """Each event counted twice, and nothing was found: the keys were a dimension of one of the two loads."""
+
+    def loaded(at: datetime, is_keyed: bool) -> list[Row]:
+        rows = [line(hour, loaded=at, **usage(hour)) for hour in range(100)]
+        rows = [replace(row, timestamp=row.timestamp + timedelta(seconds=0 if is_dimension else 7)) for row in rows]
+        if is_keyed:
+            return [replace(row, idempotency_key=f"ref-{hour}") for hour, row in enumerate(rows)]
+        more = [{"ref": f"ref-{hour}"} if is_dimension else {} for hour in range(100)]
+        return [
+            replace(row, dimensions=json.dumps({**json.loads(row.dimensions), **ref}))
+            for row, ref in zip(rows, more, strict=True)
+        ]
+
+    again = loaded(SECOND, not keyed_first)
+    rows = loaded(FIRST, keyed_first) + again + beside(again)
+    (finding,) = make(rows).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events) == ("high", 100)
     assert "loaded again with other options or columns" in finding.sentence
 
 

@@ -1,4 +1,4 @@
-"""The rows of files without keys that were loaded again, so that a hash of the row, their key, does not tell."""
+"""The rows of files that were loaded again, of which one has no keys: a hash of the row, then the key, differs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
 from usage_explore.validation.check import Examination
-from usage_explore.validation.periods import surroundings
+from usage_explore.validation.periods import at_times, surroundings
 
 RESTATED, RELOADED, OTHER_ZONE, CUT = "restated", "reloaded", "other_zone", "cut"
 """Rows of an export that was loaded again with other amounts, of a file with other options or columns, of a file with
@@ -50,8 +50,12 @@ _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|t
 def exported(table: Table) -> ColumnElement[bool]:
     """Whether an event is a row of an export: its key a hash of the row, its time on the grid."""
     c = table.c
-    on_grid = func.mod(extract("epoch", c.timestamp), EXPORT_GRID_SECONDS) == 0
-    return and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN), on_grid)
+    is_hash = and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN))
+    return and_(is_hash, _on_grid(c.timestamp))
+
+
+def _on_grid(timestamp: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return func.mod(extract("epoch", timestamp), EXPORT_GRID_SECONDS) == 0
 
 
 def other_columns(table: FromClause) -> list[Any]:
@@ -67,9 +71,10 @@ def row_hash_times(table: Table, period: Period) -> Select[Any]:
 
 
 def _of_several_loads(table: Table, covered: Sequence[Column[Any]], within: Sequence[ColumnElement[bool]]) -> CTE:
-    """What rows of different arrival times have in common, of the covered columns."""
+    """What rows of different arrival times, one of them without a key, have in common, of the covered columns."""
     arrived = table.c.ingested_at
-    common = select(*covered).where(*within).group_by(*covered).having(func.min(arrived) < func.max(arrived))
+    has_hash = func.bool_or(table.c.idempotency_key.like("row:%"))
+    common = select(*covered).where(*within).group_by(*covered).having(func.min(arrived) < func.max(arrived), has_hash)
     return common.cte("loaded_again")
 
 
@@ -127,28 +132,36 @@ def restated_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
     return batched(restated)
 
 
-def reloaded_rows(table: Table, period: Period, but: Collection[datetime] = ()) -> Select[Any]:
+def reloaded_rows(
+    table: Table, period: Period, but: Collection[datetime] = (), times: Sequence[datetime] | None = None
+) -> Select[Any]:
     """The rows of files that were loaded again with other options or columns, see `batched`; not what arrived at `but`.
 
-    Rows without a key of their own whose customer, metric, time and quantity an earlier load has, too, with dimensions
-    that have all of the other's or the reverse; of loads of which they are at least half. Rows that are equal in all
-    but amounts are restated or look alike.
+    Rows whose customer, metric, time and quantity an earlier load has, too, with dimensions that have all of the
+    other's or the reverse, where neither has a key of its own; or one has, which is a dimension of the other, or their
+    time is not on the grid of exports. Of loads of which they are at least half. Rows without keys that are equal in
+    all but amounts are restated or look alike. `times` are those of `row_hash_times`.
     """
-    copies, loads = _reloaded(table, period, but)
+    copies, loads = _reloaded(table, period, but, times)
     kept = (copies.c[column.name] for column in batch_columns(table))
     rows = select(*kept, literal(RELOADED).label("kind")).where(copies.c.ingested_at.in_(select(loads.c.ingested_at)))
     return batched(rows.cte("reloaded"))
 
 
-def reloaded_loads(table: Table, period: Period, but: Collection[datetime] = ()) -> Select[Any]:
+def reloaded_loads(
+    table: Table, period: Period, but: Collection[datetime] = (), times: Sequence[datetime] | None = None
+) -> Select[Any]:
     """The arrivals of the loads of which `reloaded_rows` are half or more, as `ingested_at`."""
-    return select(_reloaded(table, period, but)[1].c.ingested_at)
+    return select(_reloaded(table, period, but, times)[1].c.ingested_at)
 
 
-def _reloaded(table: Table, period: Period, but: Collection[datetime]) -> tuple[CTE, CTE]:
+def _reloaded(
+    table: Table, period: Period, but: Collection[datetime], times: Sequence[datetime] | None
+) -> tuple[CTE, CTE]:
     """The rows that are like one of an earlier load, and the loads of which these are half or more."""
     c = table.c
-    within = [*conditions(table, period), c.idempotency_key.like("row:%"), c.ingested_at.not_in(but)]
+    every = [*conditions(table, period), c.ingested_at.not_in(but)]
+    within = [*every, *at_times(c.timestamp, times)]
     covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
     again = _of_several_loads(table, covered, within)
     others = other_columns(table)
@@ -162,6 +175,9 @@ def _reloaded(table: Table, period: Period, but: Collection[datetime]) -> tuple[
             *batch_columns(table),
             tuple_(*others, _without_amounts(table)).cast(Text).label("content"),
             comparable.label("comparable"),
+            c.dimensions,
+            c.idempotency_key.label("key"),
+            c.idempotency_key.like("row:%").label("without_key"),
             func.row_number().over(**of_load).label("place"),
         )
         .join(again, and_(*(column == again.c[column.name] for column in covered)))
@@ -177,19 +193,32 @@ def _reloaded(table: Table, period: Period, but: Collection[datetime]) -> tuple[
         func.first_value(e.ingested_at).over(**by_load).label("first_load"),
         func.first_value(e.content).over(**by_load).label("first_content"),
         func.first_value(e.comparable, type_=JSONB).over(**by_load).label("first_comparable"),
+        func.first_value(e.without_key).over(**by_load).label("first_without_key"),
+        func.first_value(e.key).over(**by_load).label("first_key"),
+        func.first_value(e.dimensions, type_=JSONB).over(**by_load).label("first_dimensions"),
     ).cte("placed")
     m = placed.c
+    is_one_keyed = m.without_key != m.first_without_key
+    keys = case((m.without_key, m.first_key), else_=m.key)
+    beside = case((m.without_key, m.dimensions), else_=m.first_dimensions)
+    has_key = func.jsonb_path_exists(beside, cast("$.* ? (@ == $key)", JSONPATH), func.jsonb_build_object("key", keys))
     copies = (
         select(placed)
         .where(
             m.ingested_at > m.first_load,
-            m.content != m.first_content,
+            or_(and_(m.without_key, m.content != m.first_content), is_one_keyed),
+            or_(not_(is_one_keyed), has_key, not_(_on_grid(m.timestamp))),
             or_(m.first_comparable.contains(m.comparable), m.comparable.contains(m.first_comparable)),
         )
         .cte("copies")
     )
-    loads = select(c.ingested_at, func.count().label("events")).where(*within).group_by(c.ingested_at).cte("loads")
     k = copies.c
+    loads = (
+        select(c.ingested_at, func.count().label("events"))
+        .where(*every, c.ingested_at.in_(select(k.ingested_at)))
+        .group_by(c.ingested_at)
+        .cte("loads")
+    )
     mostly = (
         select(k.ingested_at)
         .join(loads, loads.c.ingested_at == k.ingested_at)

@@ -102,8 +102,8 @@ _RESTATED = (
 
 
 _RELOADED = (
-    "each has the customer, metric, time and quantity of a row of an earlier load, and a hash of the row as its key: a"
-    " file was loaded again with other options or columns, and both count"
+    "each has the customer, metric, time and quantity of a row of an earlier load, and one of the two has a hash of the"
+    " row as its key: a file was loaded again with other options or columns, and both count"
 )
 
 _LIKE = "like another event that counts, in time, quantity and dimensions, under another idempotency key"
@@ -231,12 +231,14 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None, reloa
             (e.ingested_at > func.first_value(e.ingested_at).over(**by_content)).label("later"),
             differs(e.external_cost_amount, e.external_cost_currency).label("costs_differ"),
             differs(*other_columns(candidates)).label("others_differ"),
+            differs(e.without_key).label("keys_differ"),
         )
         .where(e.of_key == 1)
         .cte("arrived")
     )
     a = arrived.c
-    is_reloaded = and_(a.ingested_at.in_(reloaded), a.without_key, a.later, a.others_differ)
+    is_other = or_(and_(a.without_key, a.others_differ), a.keys_differ)
+    is_reloaded = and_(a.ingested_at.in_(reloaded), a.later, is_other)
     kept = [a[column.name] for column in batch_columns(table)]
     is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
     fine_share = func.avg(case((is_fine, 1.0), else_=0.0)).over(partition_by=[a.customer_id, a.metric_key])
@@ -288,14 +290,15 @@ def examine(examination: Examination) -> Outcome:
     table, period = examination.table, examination.period
     of_loads: list[Any] = []
     reloaded: list[datetime] = []
-    if examination.times(row_hash_times(table, period)) != []:
+    hashed = examination.times(row_hash_times(table, period))
+    if hashed != []:
         found = copied(examination)
         if found:
             of_loads += examination.rows(copied_rows(table, period, found))
         loads = {load for load, _ in found}
         of_loads += examination.rows(restated_rows(table, period, loads))
-        if again := list(examination.rows(reloaded_rows(table, period, loads))):
-            reloaded = [row.ingested_at for row in examination.rows(reloaded_loads(table, period, loads))]
+        if again := list(examination.rows(reloaded_rows(table, period, loads, hashed))):
+            reloaded = [row.ingested_at for row in examination.rows(reloaded_loads(table, period, loads, hashed))]
         of_loads += again
     times = examination.times(repeated_times(table, period))
     rows = [] if times == [] else list(examination.rows(statement(table, period, times=times, reloaded=reloaded)))
