@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -18,6 +20,7 @@ from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from support.query_oracle import Row
 from usage_explore import Store
+from usage_explore.access import api_keys
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
@@ -239,6 +242,23 @@ def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> 
         assert "The server's configuration is invalid" in answer.text
         assert str(ring.path) not in answer.text
     assert door.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_server_without_free_files_is_busy_not_wrongly_configured(
+    door: httpx.Client, keys: dict[UUID, dict[str, str]], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A right key got 500 "The server's configuration is invalid"; a wrong one is not let in either."""
+
+    def opened(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(api_keys, "open", opened, raising=False)
+    for headers in (keys[generated_events.ORGANIZATION], {}, {"Authorization": "Bearer ue_0a1b2c3d_wrong"}):
+        answer = door.get(EVENTS, headers=headers)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json()["detail"] == "The server has too many open files; try again shortly."
 
 
 def test_where_people_sign_in_the_door_needs_a_key(everyone: Store, ring: Keyring, tmp_path: Path) -> None:

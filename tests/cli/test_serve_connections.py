@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import json
 import logging
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ WAITING = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF_BODY = b"PUT /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n1"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
+LINGERING = threading.Event()
+
 Serve = Callable[[int], str]
 
 
@@ -67,6 +71,13 @@ async def _echo(websocket: WebSocket) -> None:
         await websocket.send_text(text)
 
 
+async def _linger(websocket: WebSocket) -> None:
+    """A session that goes on after its tab was closed, until `LINGERING` is clear."""
+    await websocket.accept()
+    while LINGERING.is_set():
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start a server of at most so many connections, whose time limits are short; its address."""
@@ -78,11 +89,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         def start(most: int) -> str:
             paths = {"/": _page, "/wait": _wait, "/block": _block, "/api/healthz": _page, "/api/readyz": _wait}
             routes = [Route(path, endpoint, methods=["GET", "PUT"]) for path, endpoint in paths.items()]
-            app = Starlette(routes=[*routes, WebSocketRoute("/echo", _echo)])
+            app = Starlette(routes=[*routes, WebSocketRoute("/echo", _echo), WebSocketRoute("/linger", _linger)])
             options: dict[str, Any] = {
                 "http": TimedConnection,
                 "log_config": None,
-                "ws": "websockets-sansio",
+                "ws": uvicorn_server.WebSocketConnection,
                 "timeout_graceful_shutdown": 1,
             }
             server = uvicorn_server._Server(uvicorn.Config(app, port=0, **options), Connections(most), bool)
@@ -275,6 +286,22 @@ def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> N
         eventually(lambda: _opens(address))
 
 
+def test_a_session_counts_until_it_ends_not_until_its_websocket_is_closed(serve: Serve) -> None:
+    """Each has three open files: those of tabs that were closed at once used up the process's 1,024."""
+    address = serve(8)
+    LINGERING.set()
+    try:
+        for _ in range(4):
+            with open_websocket(f"ws://{address}/linger"):
+                pass
+        eventually(lambda: httpx.get(f"http://{address}/", timeout=PATIENCE).status_code == 200)
+        for _ in range(5):
+            assert not _opens(address)
+    finally:
+        LINGERING.clear()
+    eventually(lambda: _opens(address))
+
+
 def _opens(address: str) -> bool:
     try:
         with open_websocket(f"ws://{address}/echo"):
@@ -381,6 +408,49 @@ def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixtu
     few._ends = 0  # ten seconds later
     log.error("again")
     assert json.loads(capsys.readouterr().err)["left_out"] == 4_900
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """The log of a server on stderr."""
+    root, hook = logging.getLogger(), sys.unraisablehook
+    handlers, level = root.handlers[:], root.level
+    logs.to_standard_error()
+    try:
+        yield
+    finally:
+        root.handlers[:], sys.unraisablehook = handlers, hook
+        root.setLevel(level)
+        logging.captureWarnings(False)
+
+
+def _unraisable(error: Exception) -> Any:
+    return types.SimpleNamespace(exc_type=type(error), exc_value=error, exc_traceback=None, err_msg=None, object=_page)
+
+
+def test_too_many_open_files_are_lines_without_traces_of_a_bounded_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The log had 3.7 MB in 25 s: a trace for each, a third of them of finalizers, for which Python has no log."""
+    with _logging():
+        for _ in range(500):
+            try:
+                raise OSError(errno.EMFILE, "Too many open files")
+            except OSError as error:
+                logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+                sys.unraisablehook(_unraisable(error))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(lines) == 100
+    assert all("Too many open files" in line["event"] and "trace" not in line for line in lines)
+    assert {line["logger"] for line in lines} == {"uvicorn.error", "sys.unraisablehook"}
+
+
+def test_a_finalizer_that_fails_is_one_line_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    with _logging():
+        sys.unraisablehook(_unraisable(ValueError("odd")))
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"].startswith("Exception ignored in: <function _page")
+    assert "ValueError: odd" in line["trace"]
 
 
 def test_a_sign_in_provider_that_does_not_answer_is_one_line_in_words(capsys: pytest.CaptureFixture[str]) -> None:

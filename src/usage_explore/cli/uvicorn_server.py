@@ -267,6 +267,8 @@ class Connections(ServerState):
         allowed = min(MAX_CONNECTIONS, max(room * 2 // (2 * 2 + _FILES_OF_SESSION), files // 8))
         self.limit = max(allowed if limit is None else limit, 2)
         self.closing = False
+        self.sessions: set[object] = set()
+        """The WebSockets whose application has not ended, which may be after their clients have left."""
         self._closed: Counter[str] = Counter()
         self._logged_at = float("-inf")
 
@@ -286,8 +288,8 @@ class Connections(ServerState):
 
     def takes_websocket(self) -> bool:
         """Whether another WebSocket may be opened."""
-        number = sum(not isinstance(connection, TimedConnection) for connection in self.connections)
-        if number < self.limit // 2 and self.has_room(arriving=1):
+        opened = {connection for connection in self.connections if not isinstance(connection, TimedConnection)}
+        if len(opened | self.sessions) < self.limit // 2 and self.has_room(arriving=1):
             return True
         self.count("too many WebSockets")
         return False
@@ -416,3 +418,19 @@ class TimedConnection(H11Protocol):
         if state != self._state:
             self._state, self.since = state, now
         return timeout is not None and now - self.since > timeout
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A WebSocket that counts until its application ends, since a session has open files of its own."""
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self._sessions = cast("Connections", server_state).sessions
+
+    async def run_asgi(self) -> None:
+        """Run the application."""
+        self._sessions.add(self)
+        try:
+            await super().run_asgi()
+        finally:
+            self._sessions.discard(self)
