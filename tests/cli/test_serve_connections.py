@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import http.client
 import json
 import logging
@@ -270,6 +271,25 @@ def test_a_server_opens_as_many_files_as_the_hard_limit_allows() -> None:
     """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["700", "256"]
+
+
+def test_a_server_lets_its_event_loop_run_between_the_steps_of_large_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    for target, name in (
+        (logs, "to_standard_error"),
+        (uvicorn_server, "_raise_file_limit"),
+        (uvicorn_server, "_return_free_memory"),
+    ):
+        monkeypatch.setattr(target, name, lambda: 1_024)
+    monkeypatch.setattr(uvicorn_server._Server, "run", lambda _: None)
+    try:
+        gc.set_threshold(700)
+        uvicorn_server.serve(Starlette(), "127.0.0.1", 0)
+        assert sys.getswitchinterval() < interval
+        assert gc.get_threshold()[0] > 700
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
 
 
 def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import gc
 import logging
 import os
 import resource
@@ -100,6 +101,13 @@ _KEEP_ALIVE_SECONDS = 75
 _MAX_REQUEST_HEAD_BYTES = 262_144
 """Bytes of a request's line and headers; below it, a query that is too long gets an error that says so."""
 
+_SWITCH_SECONDS = 0.0005
+"""Time after which a thread that computes lets a waiting one run: the event loop waits for each such thread in turn,
+several times for each request. Python's 5 ms kept `healthz` waiting for 20 s while four threads made large answers."""
+
+_COLLECT_AFTER = 10_000
+"""New objects after which Python looks for cycles: at its 700, a third of the time of a large answer."""
+
 _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1  # of malloc.h
 
 _log = logging.getLogger(__name__)
@@ -169,6 +177,8 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
     """Serve an application until SIGTERM or Ctrl-C; `started` is called once it answers. Logs go to stderr."""
     logs.to_standard_error()
     _return_free_memory()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     connections = Connections(files=_raise_file_limit())
     proxies = config.settings().trusted_proxies
     served = uvicorn.Config(
