@@ -14,7 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.db.timeouts import interruptible
-from usage_explore.decimals import Number, plain, rfc3339
+from usage_explore.decimals import Number, instant_texts, plain, rfc3339
 from usage_explore.errors import (
     ConfigurationError,
     Fault,
@@ -245,7 +245,7 @@ class Aggregate(AggregateData):
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as the API returns it in JSON."""
-        query = self.query
+        query, instant = self.query, instant_texts()
         since, until = query.span
         return {
             "bucket": query.bucket,
@@ -264,12 +264,12 @@ class Aggregate(AggregateData):
             "unit": self.unit,
             "currency": self.currency,
             "filters": _filters(query),
-            "series": [self._series_dict(series) for series in self.series],
+            "series": [self._series_dict(series, instant) for series in self.series],
             "comparison": self.comparison.to_dict() if self.comparison else None,
             "hints": list(self.hints),
         }
 
-    def _series_dict(self, series: Series) -> dict[str, Any]:
+    def _series_dict(self, series: Series, instant: Callable[[datetime], str]) -> dict[str, Any]:
         return {
             "key": series.key,
             "kind": series.kind,
@@ -278,8 +278,8 @@ class Aggregate(AggregateData):
             "total": json_value(series.total),
             "points": [
                 {
-                    "start": rfc3339(point.start),
-                    "end": rfc3339(point.end),
+                    "start": instant(point.start),
+                    "end": instant(point.end),
                     "value": json_value(point.value),
                     "complete": point.complete,
                 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import (
@@ -104,6 +104,22 @@ def unit_cost(cost: Decimal, quantity: Decimal) -> Decimal | None:
 def rfc3339(instant: datetime) -> str:
     """`instant` in UTC with `Z`, microseconds kept where there are any."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def instant_texts() -> Callable[[datetime], str]:
+    """`rfc3339` that writes an object once: the points of all series share those of their buckets' edges.
+
+    By identity, since two times of one zone that differ in `fold` are equal and not the same instant.
+    """
+    texts: dict[int, tuple[datetime, str]] = {}
+
+    def text(instant: datetime) -> str:
+        known = texts.get(id(instant))
+        if known is None:
+            known = texts[id(instant)] = instant, rfc3339(instant)
+        return known[1]
+
+    return text
 
 
 def dimension_text(value: Any) -> str | None:

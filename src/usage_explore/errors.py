@@ -21,6 +21,7 @@ Each message says what is wrong and what to do about it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
@@ -31,6 +32,16 @@ MAX_FAULTS = 100
 
 class UsageExploreError(Exception):
     """The base class of all exceptions of usage-explore."""
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """Whether an error, or one behind it, is that the process or the system has too many open files."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        behind = behind.__cause__ or behind.__context__
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -18,11 +20,13 @@ from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from support.query_oracle import Row
 from usage_explore import Store
+from usage_explore.access import api_keys
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
+from usage_explore.api import endpoints
 from usage_explore.api.auth import Access
 from usage_explore.api.lookups import LOOKUPS
-from usage_explore.remote import operations
+from usage_explore.remote import operations, wire
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
 PINNED = {**WINDOW, "as_of": "2026-11-04T00:00:00Z"}
@@ -221,6 +225,32 @@ def test_revoking_takes_effect_at_the_next_request(door: httpx.Client, ring: Key
     refused(door.get(EVENTS))
 
 
+@pytest.mark.parametrize("media_type", ["text/csv", wire.ARROW])
+def test_revoking_ends_an_export_that_runs(
+    door: httpx.Client, ring: Keyring, monkeypatch: pytest.MonkeyPatch, media_type: str
+) -> None:
+    """It went on to its end, of 388 MB, which a slow reader reaches after hours."""
+
+    def pages(*_: object, **__: object) -> Iterator[bytes]:
+        yield from [b"x" * 100_000] * 1_000
+
+    monkeypatch.setattr(Store, "export_csv", pages)
+    monkeypatch.setattr(Store, "export_arrow", pages)
+    monkeypatch.setattr(endpoints, "_ACCESS_CHECK_SECONDS", 0.0)
+    plain = {"Accept": media_type, "Accept-Encoding": "identity"}
+    other, text = ring.create(generated_events.NEIGHBOUR, "b"), ring.create(generated_events.ORGANIZATION, "a")
+    with door.stream("GET", EXPORT, headers={**bearer(text), **plain}) as answer:
+        received = answer.iter_raw()
+        chunks = [next(received)]
+        ring.revoke(text.split("_")[1])
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+            chunks.extend(received)
+    assert (b"# error: " in chunks[-1]) == (media_type == "text/csv")
+    assert door.get(EVENTS, headers=bearer(other)).status_code == 200, "it counts as no wrong key"
+    with door.stream("GET", EXPORT, headers={**bearer(other), **plain}) as answer:
+        assert sum(map(len, answer.iter_raw())) == 100_000_000
+
+
 def test_a_key_never_widens_what_the_server_shows(everyone: Store, ring: Keyring) -> None:
     text = ring.create(generated_events.NEIGHBOUR, "b")
     with asking(everyone.scoped(generated_events.ORGANIZATION), access=Access(ring)) as client:
@@ -239,6 +269,23 @@ def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> 
         assert "The server's configuration is invalid" in answer.text
         assert str(ring.path) not in answer.text
     assert door.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_server_without_free_files_is_busy_not_wrongly_configured(
+    door: httpx.Client, keys: dict[UUID, dict[str, str]], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A right key got 500 "The server's configuration is invalid"; a wrong one is not let in either."""
+
+    def opened(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(api_keys, "open", opened, raising=False)
+    for headers in (keys[generated_events.ORGANIZATION], {}, {"Authorization": "Bearer ue_0a1b2c3d_wrong"}):
+        answer = door.get(EVENTS, headers=headers)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json()["detail"] == "The server has too many open files; try again shortly."
 
 
 def test_where_people_sign_in_the_door_needs_a_key(everyone: Store, ring: Keyring, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
 import http.client
 import json
 import logging
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,8 @@ WAITING = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF_BODY = b"PUT /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n1"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
+LINGERING = threading.Event()
+
 Serve = Callable[[int], str]
 
 
@@ -67,6 +72,13 @@ async def _echo(websocket: WebSocket) -> None:
         await websocket.send_text(text)
 
 
+async def _linger(websocket: WebSocket) -> None:
+    """A session that goes on after its tab was closed, until `LINGERING` is clear."""
+    await websocket.accept()
+    while LINGERING.is_set():
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start a server of at most so many connections, whose time limits are short; its address."""
@@ -78,11 +90,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         def start(most: int) -> str:
             paths = {"/": _page, "/wait": _wait, "/block": _block, "/api/healthz": _page, "/api/readyz": _wait}
             routes = [Route(path, endpoint, methods=["GET", "PUT"]) for path, endpoint in paths.items()]
-            app = Starlette(routes=[*routes, WebSocketRoute("/echo", _echo)])
+            app = Starlette(routes=[*routes, WebSocketRoute("/echo", _echo), WebSocketRoute("/linger", _linger)])
             options: dict[str, Any] = {
                 "http": TimedConnection,
                 "log_config": None,
-                "ws": "websockets-sansio",
+                "ws": uvicorn_server.WebSocketConnection,
                 "timeout_graceful_shutdown": 1,
             }
             server = uvicorn_server._Server(uvicorn.Config(app, port=0, **options), Connections(most), bool)
@@ -261,6 +273,25 @@ def test_a_server_opens_as_many_files_as_the_hard_limit_allows() -> None:
     assert ended.stdout.split() == ["700", "256"]
 
 
+def test_a_server_lets_its_event_loop_run_between_the_steps_of_large_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    for target, name in (
+        (logs, "to_standard_error"),
+        (uvicorn_server, "_raise_file_limit"),
+        (uvicorn_server, "_return_free_memory"),
+    ):
+        monkeypatch.setattr(target, name, lambda: 1_024)
+    monkeypatch.setattr(uvicorn_server._Server, "run", lambda _: None)
+    try:
+        gc.set_threshold(700)
+        uvicorn_server.serve(Starlette(), "127.0.0.1", 0)
+        assert sys.getswitchinterval() < interval
+        assert gc.get_threshold()[0] > 700
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
+
+
 def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> None:
     address = serve(8)
     with contextlib.ExitStack() as holding:
@@ -273,6 +304,22 @@ def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> N
             assert tab.recv(10) == "still here"
         tabs.pop().close()
         eventually(lambda: _opens(address))
+
+
+def test_a_session_counts_until_it_ends_not_until_its_websocket_is_closed(serve: Serve) -> None:
+    """Each has three open files: those of tabs that were closed at once used up the process's 1,024."""
+    address = serve(8)
+    LINGERING.set()
+    try:
+        for _ in range(4):
+            with open_websocket(f"ws://{address}/linger"):
+                pass
+        eventually(lambda: httpx.get(f"http://{address}/", timeout=PATIENCE).status_code == 200)
+        for _ in range(5):
+            assert not _opens(address)
+    finally:
+        LINGERING.clear()
+    eventually(lambda: _opens(address))
 
 
 def _opens(address: str) -> bool:
@@ -381,6 +428,49 @@ def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixtu
     few._ends = 0  # ten seconds later
     log.error("again")
     assert json.loads(capsys.readouterr().err)["left_out"] == 4_900
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """The log of a server on stderr."""
+    root, hook = logging.getLogger(), sys.unraisablehook
+    handlers, level = root.handlers[:], root.level
+    logs.to_standard_error()
+    try:
+        yield
+    finally:
+        root.handlers[:], sys.unraisablehook = handlers, hook
+        root.setLevel(level)
+        logging.captureWarnings(False)
+
+
+def _unraisable(error: Exception) -> Any:
+    return types.SimpleNamespace(exc_type=type(error), exc_value=error, exc_traceback=None, err_msg=None, object=_page)
+
+
+def test_too_many_open_files_are_lines_without_traces_of_a_bounded_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The log had 1.6 MB after 25 s: a trace for each, and those of finalizers passed its limit."""
+    with _logging():
+        for _ in range(500):
+            try:
+                raise OSError(errno.EMFILE, "Too many open files")
+            except OSError as error:
+                logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+                sys.unraisablehook(_unraisable(error))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(lines) == 100
+    assert all("Too many open files" in line["event"] and "trace" not in line for line in lines)
+    assert {line["logger"] for line in lines} == {"uvicorn.error", "sys.unraisablehook"}
+
+
+def test_a_finalizer_that_fails_is_one_line_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    with _logging():
+        sys.unraisablehook(_unraisable(ValueError("odd")))
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"].startswith("Exception ignored in: <function _page")
+    assert "ValueError: odd" in line["trace"]
 
 
 def test_a_sign_in_provider_that_does_not_answer_is_one_line_in_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """API keys of the HTTP API, each for one organization: shown once when created, stored as hashes in one file.
 
 As soon as the file holds a key, even a revoked one, the API requires one, until it is started again without any. A key
-is `ue_<id>_<secret>`; the secret has 256 random bits, so its SHA-256 is enough. The file is read at each request:
-revoking takes effect at once.
+is `ue_<id>_<secret>`; the secret has 256 random bits, so its SHA-256 is enough. The file is read at each request, and
+each second of an export: revoking takes effect at once.
 
 The file of keys and the allow list close a server (`is_closed`): one that vanishes while the server runs opens nothing.
 """

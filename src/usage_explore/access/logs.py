@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from usage_explore.errors import is_out_of_files
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -54,7 +56,7 @@ class LibraryLimit(logging.Filter):
     """At most 100 lines from libraries in 10 seconds; the next line counts the others as `left_out`.
 
     Streamlit fails after its client has left: it closes a WebSocket that is closed. That is no error and not written.
-    A sign-in provider that does not answer is one line without a trace.
+    A sign-in provider that does not answer is one line without a trace, and so are too many open files.
     """
 
     def __init__(self) -> None:
@@ -70,6 +72,9 @@ class LibraryLimit(logging.Filter):
         if record.exc_info and record.exc_info[1] and record.msg == _STREAMLIT_NO_SIGN_IN:
             error, record.exc_info = record.exc_info[1], None
             record.msg = f"the sign-in provider did not answer: {type(error).__name__}: {error}"
+        if record.exc_info and record.exc_info[1] and is_out_of_files(record.exc_info[1]):
+            error, record.exc_info = record.exc_info[1], None
+            record.msg, record.args = f"{record.getMessage().strip()}: {reason(error)}", None
         now = time.monotonic()
         if now >= self._ends:
             if self._number > _MAX_LIBRARY_LINES:
@@ -80,7 +85,7 @@ class LibraryLimit(logging.Filter):
 
 
 def to_standard_error() -> None:
-    """Write our log, and warnings of libraries, as JSON lines to stderr.
+    """Write our log, and warnings and failed finalizers of libraries, as JSON lines to stderr.
 
     Replaces the handlers of libraries.
     """
@@ -95,7 +100,15 @@ def to_standard_error() -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    sys.unraisablehook = _log_unraisable
     logging.getLogger("usage_explore").setLevel(logging.INFO)
+
+
+def _log_unraisable(failed: sys.UnraisableHookArgs) -> None:
+    """Log what a finalizer raised: Python writes its trace to stderr, each time."""
+    logging.getLogger("sys.unraisablehook").error(
+        "%s: %r", failed.err_msg or "Exception ignored in", failed.object, exc_info=failed.exc_value
+    )
 
 
 def redacted(text: str) -> str:

@@ -143,6 +143,11 @@ class Access:
         request.state.api_key = {"key": key.id, "name": key.name}
         return key.organization_id
 
+    def check_again(self, request: Request) -> None:
+        """Raise `Problem` (401) if the key of a request that was admitted opens nothing any longer."""
+        if self.needs_key() and not (self.keyring and self.keyring.find(_bearer_token(request))):
+            raise Problem(ProblemType.UNAUTHORIZED, "The key was revoked.", headers={"WWW-Authenticate": "Bearer"})
+
     def metrics(self, request: Request) -> bool:
         """Whether the metrics may name organizations to the request; raises `Problem` if it may not read them at all.
 

@@ -63,6 +63,9 @@ _SLOWNESS_CHECK_SECONDS = 1.0
 _FULL_BUFFER_SECONDS = 0.05
 """Once a client was waited for as long, the buffers between are full: it takes what it reads, not what they hold."""
 
+_ACCESS_CHECK_SECONDS = 1.0
+"""How often the key of an export that runs is looked up: one that is revoked ends it."""
+
 _EXPORT_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Authorization"}
 _EXPORT_SUFFIXES = {CSV: "csv", wire.ARROW: "arrows"}
 
@@ -428,7 +431,8 @@ class _ExportResponse(Response):
         _without_length(self)
         self._first, self._chunks, self._disconnected = first, chunks, disconnected
         self._resources, self._limits = resources, service.limits
-        self._exports, self._owner = service.exports, owner
+        self._exports, self._owner, self._access = service.exports, owner, service.access
+        self._checked_at = time.monotonic()
         self._read_bytes = 0
         self._waited_seconds = 0.0
 
@@ -441,7 +445,7 @@ class _ExportResponse(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 chunk = self._first
                 while chunk is not None:
-                    await self._send(chunk, send)
+                    await self._send(chunk, send, request)
                     chunk = await self._chunks.next(self._disconnected)
             except ClientGone:
                 return
@@ -458,10 +462,14 @@ class _ExportResponse(Response):
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send(self, chunk: bytes, send: Send) -> None:
+    async def _send(self, chunk: bytes, send: Send, request: Request | None = None) -> None:
+        """Send a chunk in pieces; with its request, while that may read them."""
         for start in range(0, len(chunk), _PIECE_BYTES):
             piece = chunk[start : start + _PIECE_BYTES]
             started = time.monotonic()
+            if request is not None and started >= self._checked_at + _ACCESS_CHECK_SECONDS:
+                self._access.check_again(request)
+                self._checked_at = started
             sending = asyncio.ensure_future(send({"type": "http.response.body", "body": piece, "more_body": True}))
             try:
                 while not sending.done():

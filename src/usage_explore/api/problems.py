@@ -30,6 +30,7 @@ from usage_explore.errors import (
     StatementTimeout,
     TableMismatch,
     UsageExploreError,
+    is_out_of_files,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -194,6 +195,8 @@ def from_error(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
+        case _ if is_out_of_files(error):  # a file of ours that cannot be opened is no wrong configuration
+            return Problem(ProblemType.UNAVAILABLE, "The server has too many open files; try again shortly.")
         case QueryError():
             return Problem(ProblemType.QUERY, "Fix what `errors` lists, then try again.", error.faults)
         case LinkGone():

@@ -251,17 +251,22 @@ def _release(server: Runtime, files: MemoryUploadedFileManager) -> None:
 def _wanted_messages(receive: Receive, send: Send, rates: Sequence[MessageRate] = ()) -> Receive:
     """The messages of a WebSocket that the app's pages send, at these rates; others are left out.
 
-    A text, or what is no message, ends it, as Streamlit logs a traceback for each.
+    A text, or what is no message, ends it, as Streamlit logs a traceback for each. A client that leaves while its
+    message waits for a turn ends it at once: its session has open files.
     """
     tab = PageOfTab()
+    ahead: Message | None = None
 
     async def message() -> Message:
+        nonlocal ahead
         while True:
-            received = await receive()
+            received, ahead = ahead or await receive(), None
             if received["type"] != "websocket.receive":
                 return received
-            for rate in rates:
-                await rate.turn()
+            if rates:
+                has_turn, ahead = await _turn(rates, receive)
+                if not has_turn:
+                    continue
             data = received.get("bytes")
             if data is None:
                 return await _ended(send, _UNSUPPORTED_DATA)
@@ -275,6 +280,26 @@ def _wanted_messages(receive: Receive, send: Send, rates: Sequence[MessageRate] 
                 return received
 
     return message
+
+
+async def _turn(rates: Sequence[MessageRate], receive: Receive) -> tuple[bool, Message | None]:
+    """Wait for the turn of a message, or until its client leaves; and the message that came meanwhile, if any."""
+
+    async def turns() -> None:
+        for rate in rates:
+            await rate.turn()
+
+    turn, following = asyncio.ensure_future(turns()), asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((turn, following), return_when=asyncio.FIRST_COMPLETED)
+        has_left = following.done() and following.result()["type"] != "websocket.receive"
+        if not has_left:
+            await turn
+    finally:
+        for task in (turn, following):
+            task.cancel()
+        await asyncio.wait((turn, following))
+    return not has_left, None if following.cancelled() else following.result()
 
 
 async def _ended(send: Send, code: int) -> Message:
@@ -428,18 +453,24 @@ def base_path() -> str:
 
 
 class MessageRate:
-    """A bound of messages: `burst` of them at once, then `per_second`; others wait, and their senders with them."""
+    """A bound of messages: `burst` of them at once, then `per_second`; others wait, and their senders with them.
+
+    They take turns in the order in which they came; one that is cancelled takes none.
+    """
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval, self._burst = 1 / per_second, burst
         self._due = 0.0
+        self._waiting = asyncio.Lock()
 
     async def turn(self) -> None:
         """Wait for the turn of one message."""
-        now = time.monotonic()
-        self._due = max(self._due, now - self._burst * self._interval) + self._interval
-        if self._due > now:
-            await asyncio.sleep(self._due - now)
+        async with self._waiting:
+            now = time.monotonic()
+            due = max(self._due, now - self._burst * self._interval) + self._interval
+            if due > now:
+                await asyncio.sleep(due - now)
+            self._due = due
 
 
 class PageOfTab:

@@ -72,7 +72,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
         host,
         port,
         started,
-        ws="websockets-sansio",
+        ws=uvicorn_server.WebSocketConnection,
         ws_max_size=_MAX_MESSAGE_BYTES,
         ws_ping_interval=_PING_SECONDS,
         ws_ping_timeout=_PING_SECONDS,

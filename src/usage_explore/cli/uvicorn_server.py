@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import gc
 import logging
 import os
 import resource
@@ -100,6 +101,13 @@ _KEEP_ALIVE_SECONDS = 75
 _MAX_REQUEST_HEAD_BYTES = 262_144
 """Bytes of a request's line and headers; below it, a query that is too long gets an error that says so."""
 
+_SWITCH_SECONDS = 0.0005
+"""Time after which a thread that computes lets a waiting one run: the event loop waits for each such thread in turn,
+several times for each request. Python's 5 ms kept `healthz` waiting for 20 s while four threads made large answers."""
+
+_COLLECT_AFTER = 10_000
+"""New objects after which Python looks for cycles: at its 700, a third of the time of a large answer."""
+
 _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1  # of malloc.h
 
 _log = logging.getLogger(__name__)
@@ -169,6 +177,8 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
     """Serve an application until SIGTERM or Ctrl-C; `started` is called once it answers. Logs go to stderr."""
     logs.to_standard_error()
     _return_free_memory()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     connections = Connections(files=_raise_file_limit())
     proxies = config.settings().trusted_proxies
     served = uvicorn.Config(
@@ -267,6 +277,8 @@ class Connections(ServerState):
         allowed = min(MAX_CONNECTIONS, max(room * 2 // (2 * 2 + _FILES_OF_SESSION), files // 8))
         self.limit = max(allowed if limit is None else limit, 2)
         self.closing = False
+        self.sessions: set[object] = set()
+        """The WebSockets whose application has not ended, which may be after their clients have left."""
         self._closed: Counter[str] = Counter()
         self._logged_at = float("-inf")
 
@@ -286,8 +298,8 @@ class Connections(ServerState):
 
     def takes_websocket(self) -> bool:
         """Whether another WebSocket may be opened."""
-        number = sum(not isinstance(connection, TimedConnection) for connection in self.connections)
-        if number < self.limit // 2 and self.has_room(arriving=1):
+        opened = {connection for connection in self.connections if not isinstance(connection, TimedConnection)}
+        if len(opened | self.sessions) < self.limit // 2 and self.has_room(arriving=1):
             return True
         self.count("too many WebSockets")
         return False
@@ -416,3 +428,19 @@ class TimedConnection(H11Protocol):
         if state != self._state:
             self._state, self.since = state, now
         return timeout is not None and now - self.since > timeout
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A WebSocket that counts until its application ends, since a session has open files of its own."""
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self._sessions = cast("Connections", server_state).sessions
+
+    async def run_asgi(self) -> None:
+        """Run the application."""
+        self._sessions.add(self)
+        try:
+            await super().run_asgi()
+        finally:
+            self._sessions.discard(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import threading
 import time
 import weakref
@@ -42,6 +43,10 @@ _MAX_PARSED, _MAX_PARSED_LENGTH = 64, 20_000
 
 _REPEAT_SECONDS = 0.5
 """Seconds after which a block that goes on is interrupted again: it may have been between two statements."""
+
+
+_ROWS_AT_ONCE = 2_000
+"""Rows that DuckDB makes into Python's objects before other threads run."""
 
 
 @dataclass(eq=False, slots=True)
@@ -124,6 +129,14 @@ class _Seen:
     manifest: Manifest | None
 
 
+def _fetched(result: duckdb.DuckDBPyConnection, at_once: int, most: int = sys.maxsize) -> list[Any]:
+    """At most `most` rows, some at once."""
+    rows: list[Any] = []
+    while len(rows) < most and (piece := result.fetchmany(min(at_once, most - len(rows)))):
+        rows += piece
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """A cursor of DuckDB for the statements of one query; `parse` makes them of texts."""
@@ -131,14 +144,14 @@ class Cursor:
     connection: duckdb.DuckDBPyConnection
     parse: Callable[[str], duckdb.Statement | str]
 
-    def run(self, statement: str, parameters: list[Any]) -> list[Any]:
-        """The rows of a statement."""
+    def run(self, statement: str, parameters: list[Any], at_once: int = _ROWS_AT_ONCE) -> list[Any]:
+        """The rows of a statement, made `at_once`: no other thread runs meanwhile."""
         parsed = self.parse(statement)
-        return self._signalled(lambda: self.connection.execute(parsed, parameters).fetchall())
+        return self._signalled(lambda: _fetched(self.connection.execute(parsed, parameters), at_once))
 
     def rows_up_to(self, number: int, statement: str, parameters: list[Any]) -> list[Any] | None:
         """The rows of a statement; None for more than `number`."""
-        rows = self.connection.execute(self.parse(statement), parameters).fetchmany(number + 1)
+        rows = _fetched(self.connection.execute(self.parse(statement), parameters), _ROWS_AT_ONCE, number + 1)
         return rows if len(rows) <= number else None
 
     def arrow(self, statement: str, parameters: list[Any]) -> pa.Table:

@@ -47,6 +47,9 @@ _MAX_TIMES = 2_000
 _MAX_POINTS_IN_PYTHON = 20_000
 """Points (keys × buckets) from which ranking and folding by DuckDB take less time than in Python."""
 
+_SERIES_AT_ONCE = 4
+"""Series, of up to 2,400 points each, that DuckDB makes into Python's objects before other threads run."""
+
 _MAX_STATEMENTS = 256
 """Statements without the query's values that are kept: making one takes up to a millisecond."""
 
@@ -378,7 +381,7 @@ class Paths:
             if late:
                 text, parameters = statement.points([], query, tail, measure)
                 cursor.run(f"INSERT INTO points {text}", parameters)
-            return [Row(*row) for row in cursor.run(*statement.ranked(query, measure, kept))]
+            return [Row(*row) for row in cursor.run(*statement.ranked(query, measure, kept), _SERIES_AT_ONCE)]
 
     def run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:
         """The rows of a statement of the extract."""

@@ -19,6 +19,7 @@ from usage_explore.decimals import (
     Number,
     difference,
     exact_sum,
+    instant_texts,
     json_dimensions,
     plain,
     ratio,
@@ -225,6 +226,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as the API returns it in JSON."""
+        instant = instant_texts()
         return {
             "since": rfc3339(self.since),
             "until": rfc3339(self.until),
@@ -242,8 +244,8 @@ class Comparison:
                     "points": [
                         point
                         and {
-                            "start": rfc3339(point.start),
-                            "end": rfc3339(point.end),
+                            "start": instant(point.start),
+                            "end": instant(point.end),
                             **_change_dict("value", point),
                             "complete": point.complete,
                         }

@@ -270,6 +270,21 @@ def test_a_period_that_overlaps_a_sign_off_warns_before_and_the_earlier_page_nam
     assert "Nothing had changed" not in told
 
 
+def test_a_sign_off_that_the_page_had_not_shown_is_named_before_it_is_replaced(page: Open, store: Store) -> None:
+    """Bob's open page signed an older state over Ana's: an event that hers had billed was a supplement once more."""
+    app = in_tab(ran(page(**LINK, as_of="2026-09-15T06:00:00Z")), "Sign-off")
+    hers = store.sign_off(store.validate(Period(**LINK)), by="ana")
+    app.button(key="sign_off").click().run()
+    assert [one.id for one in store.signoffs()] == [hers.id]
+    assert "Not signed off: since this page was drawn, ana signed the period, as known at" in said(app)
+    assert "That is later than the 15 Sep 2026 06:00 of this page: run the checks again." in said(app)
+    app.session_state["sign_again"] = True
+    app.run()
+    assert "knows more than this page" in said(app)
+    app.button(key="sign_off").click().run()
+    assert len(store.signoffs()) == 2, "pressed again, in the knowledge of hers"
+
+
 def test_the_corrections_of_a_signed_period_are_in_a_tab_only_once_the_checks_have_run(
     page: Open, store: Store, events_connection: ddl.Connection
 ) -> None:

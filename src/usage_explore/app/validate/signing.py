@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
+from threading import Lock
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -56,6 +57,9 @@ _MAX_SENTENCE = 160  # characters of an open finding
 _STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
+_SIGNING = Lock()
+"""Tabs sign one after another, so that each sees what the others have signed."""
+
 _CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "check": "Check", "none": None}
 
 
@@ -105,6 +109,7 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
         st.divider()
         _statement(view, source, with_files, review, signed[0])
     else:
+        _error()
         with st.expander("Sign off again", key="sign_again", on_change="rerun") as again:
             if again.open:
                 st.caption(
@@ -290,8 +295,7 @@ def _statement(
             )
         if more := max(len(left_open) - _MAX_OPEN, 0):
             st.caption(f"and {more:,} more in the list of findings")
-    if text := st.session_state.pop(_ERROR, None):
-        st.error(markdown.plain(text), icon=":material/error:")
+    _error()
     every = _signoffs(source.store, source.store.organization_id)
     before = last_signoff([one for one in every if one.amounts], period)
     rated = None if isinstance(rating, str) else rating
@@ -299,6 +303,7 @@ def _statement(
     for warning, icon in (
         (review.unseen_sentence(zone), ":material/warning:"),
         (left_unsigned(validation), ":material/hourglass_bottom:"),
+        (_later_words(last, validation), ":material/history:"),
         (inputs, ":material/money_off:"),
         (overlap_warning(period, every), ":material/event_repeat:"),
     ):
@@ -318,7 +323,7 @@ def _statement(
             on_click=once,
             args=(
                 f"sign_off {review.report_hash}",
-                lambda: _sign(validation, None if isinstance(rating, str) else rating),
+                lambda: _sign(validation, None if isinstance(rating, str) else rating, last),
             ),
             help="Name who signs first." if current_author() == LOCAL_AUTHOR else None,
         )
@@ -373,13 +378,45 @@ def _open(view: ValidateView, finding_id: str) -> None:
     go(view, lambda: view.replace(finding=finding_id))
 
 
-def _sign(validation: Validation, rating: Rating | None) -> bool:
+def _error() -> None:
+    """Draw why the last press signed nothing, once."""
+    if text := st.session_state.pop(_ERROR, None):
+        st.error(markdown.plain(text), icon=":material/error:")
+
+
+def _later_words(last: SignOff | None, validation: Validation) -> str:
+    """A warning that the last sign-off knows later events than the validation; blank if it does not."""
+    if last is None or last.as_of <= (validation.period.as_of or validation.now):
+        return ""
+    known = _minute(last.as_of, validation.period.zone)
+    return (
+        f"the last sign-off, as known at {known}, knows more than this page; run the checks again, or events that it"
+        " has signed are corrections again"
+    )
+
+
+def _unseen_words(store: Store, validation: Validation, shown: SignOff | None) -> str:
+    """The last sign-off of the period, if the page has not shown it; else blank."""
+    last = last_signoff(store.signoffs(), validation.period)
+    if last is None or (shown is not None and shown.id == last.id):
+        return ""
+    zone = validation.period.zone
+    known, here = (_minute(at, zone) for at in (last.as_of, validation.period.as_of or validation.now))
+    words = f"since this page was drawn, {formatting.data_value(last.author)} signed the period, as known at {known}."
+    if _later_words(last, validation):
+        return f"{words} That is later than the {here} of this page: run the checks again"
+    return f"{words} Look at what it has before you replace it"
+
+
+def _sign(validation: Validation, rating: Rating | None, shown: SignOff | None) -> bool:
+    """Sign off, in the place of the last sign-off that the page has shown; whether it was signed."""
     try:
         store = cache.source(organization_of(validation)).store
-        if reason := disagreement(statements(store, validation)):
-            st.session_state[_ERROR] = f"Not signed off: {reason}."
-            return False
-        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
+        with _SIGNING:
+            if reason := disagreement(statements(store, validation)) or _unseen_words(store, validation, shown):
+                st.session_state[_ERROR] = f"Not signed off: {reason}."
+                return False
+            store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"Not signed off: {error}"
         return False
