@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
-from threading import Lock
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -57,9 +56,6 @@ _MAX_SENTENCE = 160  # characters of an open finding
 _STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
-_SIGNING = Lock()
-"""Tabs sign one after another, so that each sees what the others have signed."""
-
 _CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "check": "Check", "none": None}
 
 
@@ -389,10 +385,7 @@ def _later_words(last: SignOff | None, validation: Validation) -> str:
     if last is None or last.as_of <= (validation.period.as_of or validation.now):
         return ""
     known = _minute(last.as_of, validation.period.zone)
-    return (
-        f"the last sign-off, as known at {known}, knows more than this page; run the checks again, or events that it"
-        " has signed are corrections again"
-    )
+    return f"the last sign-off, as known at {known}, knows more than this page: run the checks again before you sign"
 
 
 def _unseen_words(store: Store, validation: Validation, shown: SignOff | None) -> str:
@@ -412,11 +405,10 @@ def _sign(validation: Validation, rating: Rating | None, shown: SignOff | None) 
     """Sign off, in the place of the last sign-off that the page has shown; whether it was signed."""
     try:
         store = cache.source(organization_of(validation)).store
-        with _SIGNING:
-            if reason := disagreement(statements(store, validation)) or _unseen_words(store, validation, shown):
-                st.session_state[_ERROR] = f"Not signed off: {reason}."
-                return False
-            store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
+        if reason := disagreement(statements(store, validation)) or _unseen_words(store, validation, shown):
+            st.session_state[_ERROR] = f"Not signed off: {reason}."
+            return False
+        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"Not signed off: {error}"
         return False
