@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
+import pandas  # noqa: F401 - Altair takes it from the loaded modules, half of it if a thread is loading it
 
 from usage_explore.charts.labels import unit, wrapped
 from usage_explore.query.queries import COST_METRICS

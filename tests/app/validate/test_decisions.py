@@ -282,7 +282,8 @@ def test_a_sign_off_that_the_page_had_not_shown_is_named_before_it_is_replaced(p
     app.run()
     assert "knows more than this page" in said(app)
     app.button(key="sign_off").click().run()
-    assert len(store.signoffs()) == 2, "pressed again, in the knowledge of hers"
+    assert [one.id for one in store.signoffs()] == [hers.id], "an older state is not signed at all"
+    assert "Not signed off: validation: is older than the last sign-off: ana signed this period on" in said(app)
 
 
 def test_the_corrections_of_a_signed_period_are_in_a_tab_only_once_the_checks_have_run(
