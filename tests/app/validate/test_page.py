@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pandas as pd
 import pytest
@@ -24,7 +25,10 @@ from support.waiting import PATIENCE
 from usage_explore import Store, formatting
 from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import DatabaseUnavailable, NotExact
+from usage_explore.load import load_files
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.sql.later_arrivals import Unexamined
@@ -278,6 +282,60 @@ def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
     assert "Nothing was checked: " in said(app)
     assert "events of the period arrived after 2026-08-01 00:00:00 +00:00 and are not examined." in said(app)
     assert "not checked yet" not in said(ran(page(**LINK)))
+
+
+LATE_LINK = {"organization_id": str(UUID(int=7)), "since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
+LATE_LINES = "customer_id,metric_key,quantity\na,calls,12\n"
+
+
+@pytest.fixture
+def loaded(use: Callable[..., None], events_database_url: str, checks: Callable[..., None], tmp_path: Path) -> Open:
+    """Open the Validate page of 12 events of September; `settled` of them did not arrive just now."""
+
+    def open_page(settled: int) -> AppTest:
+        file = tmp_path / "usage.csv"
+        rows = [f"a,calls,1,2026-09-{day:02}T00:00:00Z" for day in range(1, 13)]
+        file.write_text("\n".join(["customer_id,metric_key,quantity,timestamp", *rows]))
+        with ddl.connect(events_database_url) as connection:
+            load_files(connection, events_table(), [file], organization_id=UUID(int=7))
+            connection.execute(
+                "UPDATE usage_events SET ingested_at = timestamp + interval '1 s' WHERE timestamp <= %s",
+                [datetime(2026, 9, settled, tzinfo=UTC) if settled else datetime(2026, 8, 1, tzinfo=UTC)],
+            )
+            connection.commit()
+        checks(CHECKS_BEFORE["reconciliation"])
+        use(events_database_url)
+        return ran(opened(AppTest.from_function(validate_page, default_timeout=PATIENCE), LATE_LINK))
+
+    return open_page
+
+
+def test_dropped_lines_wait_until_what_was_loaded_last_has_settled(loaded: Open) -> None:
+    """The command waits; the page took right lines for "1 too much", a high finding."""
+    app = loaded(11)
+    app.session_state["validate_tab"] = "Reconciliation"
+    app = drop(app, mine=LATE_LINES)
+    assert "**mine.csv**" in said(app)
+    assert "Not compared yet: 1 event of the period arrived in the last 5 minutes" in said(app)
+    assert not app.dataframe
+    app.session_state["validate_tab"] = "Checks"
+    (result,) = app.run().table[0].value["Result"]
+    assert result.replace("\\", "") == "waits: 1 event of the period arrived within the settle time"
+
+
+def test_right_after_a_load_files_can_be_dropped_and_the_checks_are_offered_again_in_time(loaded: Open) -> None:
+    app = loaded(0)
+    assert "Nothing was checked: 12 events of the period arrived in the last 5 minutes" in said(app)
+    app = drop(app, mine=LATE_LINES)
+    assert "**mine.csv**" in said(app)
+    period, validation = app.session_state["validation"]
+    past = replace(validation.unexamined, settled_at=validation.now - timedelta(minutes=1))
+    app.session_state["validation"] = period, replace(validation, unexamined=past)
+    app.run()
+    assert "wait until" not in said(app)
+    assert "12 events of the period had not settled then; they can be examined now" in said(app)
+    assert "**mine.csv**" in said(app)
+    assert app.button(key="run_checks").label == "Run checks again"
 
 
 def test_the_page_asks_to_wait_and_not_for_a_parameter_that_it_has_not() -> None:

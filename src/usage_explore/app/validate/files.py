@@ -36,7 +36,7 @@ from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
 from usage_explore.validation.file_kinds import FILES_OF_CHECKS, FileKind
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.wording import sheet_totals
+from usage_explore.validation.report.wording import sheet_totals, unexamined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +167,10 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         except QueryError as error:
             faults[PRICES.argument] = error
     # the prices' check reads invoice lines and currencies, too, whose faults the others have found by then
+    waiting = {result.check.name for result in validation.results if result.waits}
     for check in sorted(_readers(validation), key=lambda check: check == PRICES.check):
+        if check in waiting:  # it would run as of a given time, for which none waits
+            continue
         first, *_ = kinds = FILES_OF_CHECKS[check]
         files = {kind: dropped[kind] for kind in kinds if kind in dropped and kind not in faults}
         if first in files or (files.keys() - {"names"} and _has_run(check, validation)):
@@ -207,7 +210,7 @@ def file_tab(reader: Reader, view: ValidateView, source: Source, with_files: Val
     uses(reader, source, with_files)
     if reader.argument in with_files.faults:
         return
-    _outcome(view, result)
+    _outcome(view, result, unexamined_words(validation, source.now))
     frame = validation.sheet(reader.check)
     if frame is not None and not frame.empty:
         if reader.splits:
@@ -249,13 +252,24 @@ def _has_stored_prices(source: Source) -> bool:
         return True
 
 
-def _outcome(view: ValidateView, result: Result) -> None:
-    """The check's result in a line, and the way to its findings."""
+def unexamined_words(validation: Validation, now: datetime) -> str:
+    """How many events of the period were not examined, and how to have them examined; "" without any."""
+    left = validation.unexamined
+    if left is None or not left.has_settled(now):
+        return unexamined(validation, "")
+    events = formatting.counted(left.events, "event")
+    return f"{events} of the period had not settled then; they can be examined now: run the checks again."
+
+
+def _outcome(view: ValidateView, result: Result, later: str) -> None:
+    """The check's result in a line, and the way to its findings; `later` says what has not settled."""
     outcome = result.outcome
     if result.failed:
         st.error(markdown.plain(f"This check failed: {result.failed}"), icon=":material/error:")
     if outcome is None:
-        if result.skipped and not result.check.needs:
+        if result.waits:
+            sentence(f"Not compared yet: {later}")
+        elif result.skipped and not result.check.needs:
             sentence(f"Not checked: {result.skipped}.")
         return
     among = result.check.counted(outcome.looked_at)
