@@ -22,7 +22,7 @@ from streamlit import config as streamlit_config
 from streamlit.runtime.caching.cache_utils import CachedFunc
 from streamlit.testing.v1 import AppTest
 
-from support.app_pages import opened
+from support.app_pages import opened, place_of
 from support.database_servers import drop_role
 from support.waiting import PATIENCE
 from usage_explore import config
@@ -223,6 +223,22 @@ def test_a_column_of_codes_is_the_currency_of_the_cost_and_of_two_columns_one_is
 
 def plain(text: str) -> str:
     return text.replace("\\", "")
+
+
+def test_a_typed_column_is_that_column_also_in_other_upper_and_lower_case(load: OpenLoad) -> None:
+    app = typed(drop(load(), SEMICOLONS), "Metric", "CUSTOMER")
+    assert "the column customer" in said(app)
+    assert "--map metric_key=customer" in app.code[-1].value
+    picker(app, "Metric").options.remove("CUSTOMER")
+    typed(app, "Metric", "= CUSTOMER")
+    assert "--set metric_key=CUSTOMER" in app.code[-1].value
+
+
+def test_the_pickers_stay_in_their_place_once_the_file_is_checked(load: OpenLoad) -> None:
+    """The bar of the check was drawn in the run before: the browser drew the pickers anew, and the focus was lost."""
+    app = drop(load(), SEMICOLONS)
+    before = place_of(app, "Customer")
+    assert place_of(app.run(), "Customer") == before
 
 
 def test_measures_take_the_place_of_metric_and_quantity(load: OpenLoad, events_database_url: str) -> None:

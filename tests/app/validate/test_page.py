@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID, uuid4
 
@@ -19,7 +18,7 @@ from sqlalchemy import Select, Table, func, select, text
 from streamlit.testing.v1 import AppTest
 
 from support import hostile_values
-from support.app_pages import Open, opened, ran, validate_page
+from support.app_pages import Open, opened, place_of, ran, validate_page
 from support.check_results import identity
 from support.demo_database import ACME, BIRCH, WINDOW
 from support.waiting import PATIENCE
@@ -337,20 +336,6 @@ def test_right_after_a_load_files_can_be_dropped_and_the_checks_are_offered_agai
     assert "12 events of the period had not settled then; they can be examined now" in said(app)
     assert "**mine.csv**" in said(app)
     assert app.button(key="run_checks").label == "Run checks again"
-
-
-def place_of(app: AppTest, label: str) -> tuple[int, ...]:
-    """The places of a widget and of what it is in, by which the browser takes it for the same as in the run before."""
-
-    def places(block: Any) -> Iterator[tuple[int, ...]]:
-        for place, child in block.children.items():
-            if getattr(child, "label", None) == label:
-                yield (place,)
-            if hasattr(child, "children"):
-                yield from ((place, *further) for further in places(child))
-
-    (found,) = places(app.main)
-    return found
 
 
 def test_the_fields_of_a_sign_off_stay_in_their_place_once_the_usage_is_rated(page: Open) -> None:

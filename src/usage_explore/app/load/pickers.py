@@ -114,11 +114,16 @@ class _Source:
         return tuple(dict.fromkeys([*filter(None, (self.automatic, self.chosen)), *self.names]))
 
     def meant(self, picked: str | None) -> tuple[str, str] | None:
-        """What a choice means, ("map", column of the file) or ("set", text); None for the automatic one and none."""
+        """What a choice means, ("map", column of the file) or ("set", text); None for the automatic one and none.
+
+        A typed column may be in other upper and lower case; "= text" is always a text.
+        """
         if picked is None or not picked.strip() or picked == self.automatic:
             return None
         if picked in self.names:
             return "map", picked
+        if len(same := [name for name in self.names if name.casefold() == picked.strip().casefold()]) == 1:
+            return "map", same[0]
         return "set", picked.removeprefix(_CONSTANT).strip()
 
 
@@ -362,10 +367,11 @@ def _pickers(
                     accept_new_options=True,
                     help=f"{one.meaning} A column of the file, or type a value for all rows.",
                 )
-                taken[one.column] = source.meant(picked)
+                taken[one.column] = meant = source.meant(picked)
                 _because(base, one.column, bool(picked) and picked == source.chosen)
                 if picked and picked not in source.options:
-                    st.caption(markdown.plain(_value_words(picked.strip(), base.names)))
+                    column = f"the column {names.get(meant[1], meant[1])}" if meant and meant[0] == "map" else ""
+                    st.caption(markdown.plain(column or _value_words(picked.strip(), base.names)))
     return taken
 
 
