@@ -189,48 +189,6 @@ def test_without_a_billing_period_the_calendar_months_of_the_file_are_replaced(l
     assert sorted(q for (q,) in load.rows("quantity")) == [4, 8, 16, 32]
 
 
-def in_months(table_of, *times: str) -> list[dict[str, str]]:
-    """A row of the source "meter" for each time, each with a key of its own."""
-    return table_of(*({"timestamp": time, "idempotency_key": time, "source": "meter"} for time in times))
-
-
-METER = {"dimensions": True, "replace_by": ["source"]}
-
-
-@pytest.mark.parametrize(
-    ("timezone", "august", "september"),
-    [
-        ("Europe/Berlin", ["2026-08-01 00:15", "2026-08-20 12:00"], ["2026-09-01 00:15", "2026-09-29 12:00"]),
-        ("America/Los_Angeles", ["2026-08-20 12:00", "2026-08-31 22:00"], ["2026-07-31 23:45", "2026-07-02 12:00"]),
-    ],
-)
-def test_the_months_that_are_replaced_are_those_of_the_zone_of_the_times(load, table_of, timezone, august, september):
-    """The first hours of a month of Berlin are in the month before in UTC, of which all was deleted."""
-    options = {**METER, "timezone": timezone}
-    load.csv(in_months(table_of, *august, *september), dimensions=True, timezone=timezone)
-    report = load.csv(in_months(table_of, september[0]), **options)
-    assert report.superseded == 1
-    assert {key for (key,) in load.rows("idempotency_key")} == {*august, september[0]}
-    assert f"same source and period: {september[0][:7]} ({timezone})" in str(report)
-
-
-def test_a_file_with_the_edge_of_a_month_beside_the_next_one_deletes_nothing_of_the_month(load, table_of):
-    """Times with an offset name no zone: September of Berlin begins on 31 August in UTC."""
-    stored = ["2026-08-20T12:00:00Z", "2026-09-10T12:00:00Z", "2026-10-20T12:00:00Z"]
-    load.csv(in_months(table_of, *stored), dimensions=True)
-    for file, month, day in (
-        (["2026-08-31T22:15:00Z", "2026-09-10T13:00:00Z"], "2026-08", "last"),
-        (["2026-09-10T13:00:00Z", "2026-10-01T06:45:00Z"], "2026-10", "first"),
-    ):
-        with pytest.raises(LoadError, match=f"of {month} .UTC. nothing but its {day} day.*1 stored event.*--timezone"):
-            load.csv(in_months(table_of, *file), **METER)
-        load.connection.rollback()
-    assert len(load.rows("id")) == 3
-    assert load.csv(in_months(table_of, "2026-08-31T22:15:00Z"), **METER).superseded == 1  # the only month, so meant
-    grown = load.csv(in_months(table_of, "2026-08-31T22:15:00Z", "2026-09-10T13:00:00Z"), **METER)
-    assert (grown.superseded, grown.loaded) == (1, 1)
-
-
 def test_replace_is_refused_where_it_cannot_tell_what_to_replace(load, table_of):
     with pytest.raises(ConfigurationError, match="--replace-by COLUMN"):
         load.csv(table_of(), replace=True)

@@ -33,7 +33,7 @@ from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_of
+from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
 from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
@@ -224,15 +224,15 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
             ),
         )
     try:
-        scope = None if look.replace_by is None else scope_of(file, look.replace_by)
+        scope = () if look.replace_by is None else scope_columns(file, look.replace_by)
     except (LoadError, ConfigurationError) as error:
         return replace(checked, problem=str(error))
-    found = _Count(file, mapper, scope.columns if scope else ()).result(checked, show)
+    found = _Count(file, mapper, scope).result(checked, show)
     events = sum(total.events for total in found.costs if total.name is None)
     future = future_warnings(found.future, found.last)
-    replaced = (scope.sentence(found.first, found.last),) if scope and found.first and found.last else ()
-    others = (*unknown_currency_warning(events, file, mapper), *replaced, *future)
-    return replace(found, notes=(*proposal.notes, *found.notes, *others))
+    return replace(
+        found, notes=(*proposal.notes, *found.notes, *unknown_currency_warning(events, file, mapper), *future)
+    )
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:

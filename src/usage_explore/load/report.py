@@ -93,11 +93,11 @@ class FileReport:
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
     already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
     because the file no longer has them (`replace`); `superseded_settled` says whether a pinned link can have shown one
-    of them, `superseded_period` their months, if no column named their period. `rejections` has the first 1,000
-    rejected values, `faults` their kinds. `notes` are sentences about what was decided for the rows. `first`, `last`,
-    `organizations` and `customers` (their number) are those of all events of the file, `future` the number of those in
-    the future when they were loaded; `metric_key` is their metric, None if they have several, and `names` has the
-    organizations' names. `writing` is how long the table was written. `str()` has one line for each of these.
+    of them. `rejections` has the first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what
+    was decided for the rows. `first`, `last`, `organizations` and `customers` (their number) are those of all events of
+    the file, `future` the number of those in the future when they were loaded; `metric_key` is their metric, None if
+    they have several, and `names` has the organizations' names. `writing` is how long the table was written. `str()`
+    has one line for each of these.
     """
 
     path: Path
@@ -120,7 +120,6 @@ class FileReport:
     changed: int = 0
     superseded: int = 0
     superseded_settled: bool = False
-    superseded_period: str = ""
     first: datetime | None = None
     last: datetime | None = None
     future: int = 0
@@ -167,8 +166,7 @@ class FileReport:
         yield from (f"  {note}" for note in self.notes)
         yield from (f"  {warning}" for warning in future_warnings(self.future, self.last))
         if self.superseded:
-            months = f": {self.superseded_period}" if self.superseded_period else ""
-            yield f"  superseded {counted(self.superseded, 'stored event')} of the same source and period{months}"
+            yield f"  superseded {counted(self.superseded, 'stored event')} of the same source and period"
         if self.superseded_settled:
             yield "  warning: links pinned before this load (as_of) no longer show them"
         if self.restated:

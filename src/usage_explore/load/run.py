@@ -28,7 +28,7 @@ from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy
 from usage_explore.load.currency_columns import unknown_currency_warning
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
-from usage_explore.load.replace import PERIOD_COLUMNS, Scope, period, without_scope
+from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
@@ -74,7 +74,7 @@ def load_files(
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
     columns or dimensions; by default those of the preset) and, unless one of them names a billing period, the calendar
-    months of its events, in the zone of its times, by default UTC.
+    months of its events in UTC.
 
     Returns a report for each file, in order. Each file is one transaction, committed when the file is done: the
     connection must not be in one. Raises `LoadError` for a file that cannot be loaded, of which nothing is written
@@ -116,11 +116,11 @@ def _load_all(
     settle: timedelta,
     home: Path | None,
 ) -> list[FileReport]:
-    scope: Scope | None = None
+    scope: tuple[str, ...] = ()
     if replace or replace_by:
         check_single(files)
         for file in files:
-            scope = scope_of(file, replace_by)
+            scope = scope_columns(file, replace_by)
     name = f"{table.schema}.{table.name}" if table.schema else table.name
     mappers = [_mapper(connection, table, names, name, file, organization_id, progress) for file in files]
     reports: list[FileReport] = []
@@ -199,8 +199,8 @@ def check_single(files: Sequence[object]) -> None:
         )
 
 
-def scope_of(file: Prepared, replace_by: Sequence[str]) -> Scope:
-    """What a file that replaces supersedes. Raises `LoadError`, `ConfigurationError`."""
+def scope_columns(file: Prepared, replace_by: Sequence[str]) -> tuple[str, ...]:
+    """The columns that name source and period of a file that replaces. Raises `LoadError`, `ConfigurationError`."""
     columns = tuple(dict.fromkeys(replace_by))
     for column in columns:
         if not file.sampled and column not in file.names and column not in COLUMNS:
@@ -213,7 +213,7 @@ def scope_of(file: Prepared, replace_by: Sequence[str]) -> Scope:
             " with --replace-by COLUMN, such as --replace-by BillingAccountId; events of the same months and values are"
             " replaced"
         )
-    return Scope(file.path, columns, file.mapping.timezone or "UTC")
+    return columns
 
 
 def absent_values(path: Path, column: str, rows: int) -> str:
@@ -228,7 +228,7 @@ def _load(
     source: Source,
     file: Prepared,
     mapper: RowMapper,
-    scope: Scope | None,
+    scope: Sequence[str],
     skip_bad: bool,
     progress: bool | ShowProgress,
     settle: timedelta,
@@ -250,10 +250,9 @@ def _load(
         if rejected.rows and not skip_bad:
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
-        if scope and (absent := without_scope(connection, STAGE, scope.columns)):
+        if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
-        replaced = period(connection, STAGE, scope) if scope else ""
         superseded, already_there, changed = stage.settle_repeats(scope)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
@@ -302,7 +301,6 @@ def _load(
         cut_times=written.cut_times,
         changed=changed,
         superseded=superseded,
-        superseded_period=replaced,
         superseded_settled=written.superseded_settled,
     )
     return report, stage

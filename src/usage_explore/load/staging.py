@@ -6,7 +6,7 @@ repetitions are loaded and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, 
 from usage_explore.extract import changes
 from usage_explore.formatting import counted, path_text
 from usage_explore.load import other_zone
-from usage_explore.load.replace import STORED_ID, Scope, supersede
+from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, future_from
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
@@ -261,11 +261,11 @@ class Stage:
             STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )
 
-    def settle_repeats(self, replace: Scope | None = None) -> tuple[int, int, int]:
+    def settle_repeats(self, replace: Sequence[str] = ()) -> tuple[int, int, int]:
         """Number the repetitions in the file and drop the rows that the table already has.
 
         Returns the numbers of stored events superseded, of rows dropped, and of those dropped whose amounts differ from
-        the stored event. `replace` is the scope of `supersede`. From here on loads into one table wait for
+        the stored event. `replace` are the scope columns of `supersede`. From here on loads into one table wait for
         each other, so that two concurrent loads of the same file add it once.
         """
         if self._last_line_wins:
