@@ -193,7 +193,7 @@ def _waits(check: Check, unsettled: int, events: int) -> Result:
     """The result of a check that would take the period's events for missing while too many have not settled."""
     arrived = f"{counted(unsettled, 'event')} of the period arrived within the settle time"
     why = arrived if events else "no event of the period is examined yet"
-    return Result(check=check, outcome=None, took=timedelta(0), skipped=why, waits=True)
+    return Result(check=check, outcome=None, took=timedelta(0), skipped=why)
 
 
 def _lacking(examination: Examination, needed: str) -> str:

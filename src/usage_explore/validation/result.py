@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
-    the events lack, `failed` what went wrong. `waits` is whether it is skipped until the period's events have settled.
-    `bounds` were in force.
+    the events lack, `failed` what went wrong. `bounds` were in force.
     """
 
     check: Check
@@ -38,7 +37,6 @@ class Result:
     took: timedelta = field(compare=False)
     skipped: str = ""
     failed: str = ""
-    waits: bool = False
     bounds: Bounds = NO_BOUNDS
 
     @property

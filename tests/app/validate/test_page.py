@@ -290,18 +290,14 @@ LATE_LINES = "customer_id,metric_key,quantity\na,calls,12\n"
 
 @pytest.fixture
 def loaded(use: Callable[..., None], events_database_url: str, checks: Callable[..., None], tmp_path: Path) -> Open:
-    """Open the Validate page of 12 events of September; `settled` of them did not arrive just now."""
+    """Open the Validate page of 12 events of September that have just been loaded."""
 
-    def open_page(settled: int) -> AppTest:
+    def open_page() -> AppTest:
         file = tmp_path / "usage.csv"
         rows = [f"a,calls,1,2026-09-{day:02}T00:00:00Z" for day in range(1, 13)]
         file.write_text("\n".join(["customer_id,metric_key,quantity,timestamp", *rows]))
         with ddl.connect(events_database_url) as connection:
             load_files(connection, events_table(), [file], organization_id=UUID(int=7))
-            connection.execute(
-                "UPDATE usage_events SET ingested_at = timestamp + interval '1 s' WHERE timestamp <= %s",
-                [datetime(2026, 9, settled, tzinfo=UTC) if settled else datetime(2026, 8, 1, tzinfo=UTC)],
-            )
             connection.commit()
         checks(CHECKS_BEFORE["reconciliation"])
         use(events_database_url)
@@ -310,21 +306,8 @@ def loaded(use: Callable[..., None], events_database_url: str, checks: Callable[
     return open_page
 
 
-def test_dropped_lines_wait_until_what_was_loaded_last_has_settled(loaded: Open) -> None:
-    """The command waits; the page took right lines for "1 too much", a high finding."""
-    app = loaded(11)
-    app.session_state["validate_tab"] = "Reconciliation"
-    app = drop(app, mine=LATE_LINES)
-    assert "**mine.csv**" in said(app)
-    assert "Not compared yet: 1 event of the period arrived in the last 5 minutes" in said(app)
-    assert not app.dataframe
-    app.session_state["validate_tab"] = "Checks"
-    (result,) = app.run().table[0].value["Result"]
-    assert result.replace("\\", "") == "waits: 1 event of the period arrived within the settle time"
-
-
 def test_right_after_a_load_files_can_be_dropped_and_the_checks_are_offered_again_in_time(loaded: Open) -> None:
-    app = loaded(0)
+    app = loaded()
     assert "Nothing was checked: 12 events of the period arrived in the last 5 minutes" in said(app)
     app = drop(app, mine=LATE_LINES)
     assert "**mine.csv**" in said(app)

@@ -167,10 +167,7 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         except QueryError as error:
             faults[PRICES.argument] = error
     # the prices' check reads invoice lines and currencies, too, whose faults the others have found by then
-    waiting = {result.check.name for result in validation.results if result.waits}
     for check in sorted(_readers(validation), key=lambda check: check == PRICES.check):
-        if check in waiting:  # it would run as of a given time, for which none waits
-            continue
         first, *_ = kinds = FILES_OF_CHECKS[check]
         files = {kind: dropped[kind] for kind in kinds if kind in dropped and kind not in faults}
         if first in files or (files.keys() - {"names"} and _has_run(check, validation)):
@@ -210,7 +207,7 @@ def file_tab(reader: Reader, view: ValidateView, source: Source, with_files: Val
     uses(reader, source, with_files)
     if reader.argument in with_files.faults:
         return
-    _outcome(view, result, unexamined_words(validation, source.now))
+    _outcome(view, result)
     frame = validation.sheet(reader.check)
     if frame is not None and not frame.empty:
         if reader.splits:
@@ -261,15 +258,13 @@ def unexamined_words(validation: Validation, now: datetime) -> str:
     return f"{events} of the period had not settled then; they can be examined now: run the checks again."
 
 
-def _outcome(view: ValidateView, result: Result, later: str) -> None:
-    """The check's result in a line, and the way to its findings; `later` says what has not settled."""
+def _outcome(view: ValidateView, result: Result) -> None:
+    """The check's result in a line, and the way to its findings."""
     outcome = result.outcome
     if result.failed:
         st.error(markdown.plain(f"This check failed: {result.failed}"), icon=":material/error:")
     if outcome is None:
-        if result.waits:
-            sentence(f"Not compared yet: {later}")
-        elif result.skipped and not result.check.needs:
+        if result.skipped and not result.check.needs:
             sentence(f"Not checked: {result.skipped}.")
         return
     among = result.check.counted(outcome.looked_at)

@@ -469,8 +469,6 @@ def _result_text(result: Result) -> str:
     outcome = result.outcome
     if result.failed:
         return f"failed: {result.failed}"
-    if result.waits:
-        return f"waits: {result.skipped}"
     if outcome is None:
         return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
     if outcome.findings:
