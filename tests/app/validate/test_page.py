@@ -268,6 +268,7 @@ def test_a_clean_period_says_among_how_much_nothing_was_found(
 
 def test_a_period_without_events_is_not_clean(page: Open) -> None:
     app = ran(page(organization_id=ACME, since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z"))
+    assert {"or another period"} == {box.label for box in app.selectbox if box.label.startswith("or")}, "not a bare or"
     assert "No events match, so nothing was checked" in said(app)
     assert not app.success
     assert not app.dataframe

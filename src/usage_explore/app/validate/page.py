@@ -185,7 +185,7 @@ def _controls(view: ValidateView, source: Source) -> None:
             view,
         )
         calendar_input(
-            "or",
+            "or another period",
             _PRESETS,
             view,
             source,
