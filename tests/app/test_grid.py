@@ -92,3 +92,17 @@ def test_a_button_s_text_is_no_list_of_buttons(text: str) -> None:
     assert not grid.on_button(text).strip().endswith("]")
     assert grid.on_button(text).removesuffix("\u200b") == text
     assert grid.on_button("[EU] west") == "[EU] west"
+
+
+def test_moving_along_a_list_without_boxes_leaves_the_opened_row_open() -> None:
+    """There an opened row has no ticked box: the focus that came back to the list closed it."""
+
+    def selected(*cells: tuple[int, str], rows: tuple[int, ...] = ()) -> dict[str, dict[str, object]]:
+        return {"selection": {"rows": list(rows), "cells": list(cells)}}
+
+    assert grid.clicked(selected((2, grid.RANK)), [1], boxes=False) == 1
+    assert grid.clicked(selected((2, grid.RANK)), [], boxes=False) is None
+    assert grid.clicked(selected((2, "Severity")), [1], boxes=False) == 2
+    assert grid.clicked(selected((1, "Severity")), [1], boxes=False) is None
+    assert grid.clicked(selected((2, grid.RANK)), [1]) is None
+    assert grid.clicked(selected((2, grid.RANK), rows=(1,)), [1]) == 1

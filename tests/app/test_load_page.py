@@ -22,7 +22,7 @@ from streamlit import config as streamlit_config
 from streamlit.runtime.caching.cache_utils import CachedFunc
 from streamlit.testing.v1 import AppTest
 
-from support.app_pages import opened
+from support.app_pages import opened, place_of
 from support.database_servers import drop_role
 from support.waiting import PATIENCE
 from usage_explore import config
@@ -32,6 +32,7 @@ from usage_explore.app.load import permission
 from usage_explore.app.load.result import for_pickers
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.load import LOCAL_ORGANIZATION, app_links, load_files, loaded_queries
+from usage_explore.names import made_id
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 SAMPLES = Path(__file__).parents[1] / "load" / "samples"
@@ -222,6 +223,22 @@ def test_a_column_of_codes_is_the_currency_of_the_cost_and_of_two_columns_one_is
 
 def plain(text: str) -> str:
     return text.replace("\\", "")
+
+
+def test_a_typed_column_is_that_column_also_in_other_upper_and_lower_case(load: OpenLoad) -> None:
+    app = typed(drop(load(), SEMICOLONS), "Metric", "CUSTOMER")
+    assert "the column customer" in said(app)
+    assert "--map metric_key=customer" in app.code[-1].value
+    picker(app, "Metric").options.remove("CUSTOMER")
+    typed(app, "Metric", "= CUSTOMER")
+    assert "--set metric_key=CUSTOMER" in app.code[-1].value
+
+
+def test_the_pickers_stay_in_their_place_once_the_file_is_checked(load: OpenLoad) -> None:
+    """The bar of the check was drawn in the run before: the browser drew the pickers anew, and the focus was lost."""
+    app = drop(load(), SEMICOLONS)
+    before = place_of(app, "Customer")
+    assert place_of(app.run(), "Customer") == before
 
 
 def test_measures_take_the_place_of_metric_and_quantity(load: OpenLoad, events_database_url: str) -> None:
@@ -526,12 +543,10 @@ def test_a_person_loads_only_into_organizations_they_may_see(
     assert set(stored(events_database_url, "organization_id")) == {(ORGANIZATION,)}
 
 
-@pytest.mark.parametrize("typed", ["Acme *Corp*", " acme *CORP*"])
-def test_organizations_are_shown_by_name_and_the_typed_name_is_that_organization(
-    load: OpenLoad, events_database_url: str, typed: str
-) -> None:
-    with psycopg.connect(events_database_url) as connection:
-        for organization, name in ((ORGANIZATION, "Acme *Corp*"), (OTHER, None)):
+def one_event_each(url: str, organizations: dict[UUID, str | None]) -> None:
+    """Write an event for each organization, and its name if it has one."""
+    with psycopg.connect(url) as connection:
+        for organization, name in organizations.items():
             connection.execute(
                 "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"
                 " ingested_at, idempotency_key) VALUES (%s, %s, %s, 'calls', 1, '2026-09-01Z', '2026-09-01Z', 'first')",
@@ -542,13 +557,62 @@ def test_organizations_are_shown_by_name_and_the_typed_name_is_that_organization
                     "INSERT INTO usage_names (organization_id, kind, id, name) VALUES (%s, 'organization', %s, %s)",
                     (organization, organization, name),
                 )
+
+
+def typed(app: AppTest, label: str, text: str) -> AppTest:
+    """Type a text that is no option into a picker. AppTest sends only what is an option, in the next run too."""
+    picker(app, label).options.append(text)
+    unbroken(picker(app, label).set_value(text).run())
+    if text not in picker(app, label).options:
+        picker(app, label).options.append(text)
+    return app
+
+
+NAMED = {ORGANIZATION: "Acme *Corp*", OTHER: None}
+
+
+@pytest.mark.parametrize(
+    ("text", "into"),
+    [
+        ("Acme *Corp*", ORGANIZATION),
+        (" acme *CORP*", ORGANIZATION),
+        (str(OTHER).upper(), OTHER),
+        ("LOCAL", LOCAL_ORGANIZATION),
+    ],
+)
+def test_organizations_are_shown_by_name_and_the_typed_name_is_that_organization(
+    load: OpenLoad, events_database_url: str, text: str, into: UUID
+) -> None:
+    one_event_each(events_database_url, NAMED)
     app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))
     assert picker(app, "Organization").options == ["local", f"Acme *Corp*  ·  {ORGANIZATION}", str(OTHER)]
-    picker(app, "Organization").options.append(typed)
-    unbroken(picker(app, "Organization").set_value(typed).run())
-    picker(app, "Organization").options.append(typed)  # AppTest sends only what is an option
+    typed(app, "Organization", text)
+    assert "new organization" not in said(app)
     click(app)
-    assert sorted(stored(events_database_url, "organization_id")) == [*[(ORGANIZATION,)] * 5, (OTHER,)]
+    assert sorted(stored(events_database_url, "organization_id")) == sorted([(ORGANIZATION,), (OTHER,), *[(into,)] * 4])
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_part_of_an_organization_s_name_asks_whether_it_is_a_new_one(
+    load: OpenLoad, events_database_url: str, is_new: bool
+) -> None:
+    one_event_each(events_database_url, NAMED)
+    app = typed(drop(load(), PLAIN.replace("many", "2").replace("lots", "3")), "Organization", "acme")
+    assert button(app, "load_file") is None
+    labels = [button(app, key).label for key in ("like 0", "like new")]
+    assert labels == ["Acme \\*Corp\\*", "New organization acme"]
+    if is_new:
+        click(app, "like new")
+        picker(app, "Organization").options.append("acme")
+        assert "Into a new organization acme" in said(app)
+    else:
+        click(app, "like 0")
+        assert picker(app, "Organization").value == str(ORGANIZATION)
+        assert "Into Acme *Corp*" in said(app)
+    click(app)
+    assert ("acme is a new organization" in said(app)) is is_new
+    into = made_id("organization", "acme") if is_new else ORGANIZATION
+    assert stored(events_database_url, "organization_id").count((into,)) == 5 - is_new
 
 
 def test_each_organization_of_a_file_is_opened_by_name(load: OpenLoad) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -35,3 +36,17 @@ def ran(app: AppTest) -> AppTest:
     app.button(key="run_checks").click().run()
     assert not app.exception, [each.value for each in app.exception]
     return app
+
+
+def place_of(app: AppTest, label: str) -> tuple[int, ...]:
+    """The places of a widget and of what it is in, by which the browser takes it for the same as in the run before."""
+
+    def places(block: Any) -> Iterator[tuple[int, ...]]:
+        for place, child in block.children.items():
+            if getattr(child, "label", None) == label:
+                yield (place,)
+            if hasattr(child, "children"):
+                yield from ((place, *further) for further in places(child))
+
+    (found,) = places(app.main)
+    return found

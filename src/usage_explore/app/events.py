@@ -70,7 +70,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
         _pager(view, page)
         heading = st.empty()
     left, right = st.columns([5, 3], gap="medium") if view.event else (st.container(), None)
-    with left:
+    with left.container(key="event_list"):  # of which the table takes the focus back, see keep_focus.js
         # one widget per page and open event: the selection is in the URL, not in the browser
         rows = [row for row, event in enumerate(page.events) if view.event == (event.timestamp, event.id)]
         key = f"events {view.query.cursor} {view.event}"

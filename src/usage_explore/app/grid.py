@@ -212,12 +212,14 @@ def copy_values() -> None:
         component("copy")(key="copied values")
 
 
-def clicked(selected: Any, opened: Sequence[int]) -> int | None:
+def clicked(selected: Any, opened: Sequence[int], *, boxes: bool = True) -> int | None:
     """The row selected by a click in it or in its box; None if the box of the `opened` row was cleared.
 
     Cells of the first column select nothing: there the keyboard's focus enters the list and moves along it.
     """
     selection = selected["selection"]
+    if not boxes and {column for _, column in selection["cells"]} == {RANK}:
+        return next(iter(opened), None)
     # the box of the opened row stays selected beside another row's cell, and a cell beside another row's box
     clicked = [*selection["rows"], *(row for row, column in selection["cells"] if column != RANK)]
     return next((row for row in clicked if row not in opened), next(iter(selection["rows"]), None))

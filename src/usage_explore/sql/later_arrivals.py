@@ -37,6 +37,10 @@ class Unexamined:
             "settled_at": rfc3339(self.settled_at) if self.settled_at else None,
         }
 
+    def has_settled(self, now: datetime) -> bool:
+        """Whether a new validation or rating without an `as_of` includes them all."""
+        return self.settled_at is not None and self.settled_at < now
+
     def sentence(self, period: Period, now: datetime, done: str = "examined", option: str = "as_of=") -> str:
         """How many they are, and how to have them `done` with, "examined" or "rated".
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pandas as pd
 import pytest
@@ -17,14 +18,17 @@ from sqlalchemy import Select, Table, func, select, text
 from streamlit.testing.v1 import AppTest
 
 from support import hostile_values
-from support.app_pages import Open, opened, ran, validate_page
+from support.app_pages import Open, opened, place_of, ran, validate_page
 from support.check_results import identity
 from support.demo_database import ACME, BIRCH, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import Store, formatting
 from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import DatabaseUnavailable, NotExact
+from usage_explore.load import load_files
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.sql.later_arrivals import Unexamined
@@ -264,6 +268,7 @@ def test_a_clean_period_says_among_how_much_nothing_was_found(
 
 def test_a_period_without_events_is_not_clean(page: Open) -> None:
     app = ran(page(organization_id=ACME, since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z"))
+    assert {"or another period"} == {box.label for box in app.selectbox if box.label.startswith("or")}, "not a bare or"
     assert "No events match, so nothing was checked" in said(app)
     assert not app.success
     assert not app.dataframe
@@ -278,6 +283,51 @@ def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
     assert "Nothing was checked: " in said(app)
     assert "events of the period arrived after 2026-08-01 00:00:00 +00:00 and are not examined." in said(app)
     assert "not checked yet" not in said(ran(page(**LINK)))
+
+
+LATE_LINK = {"organization_id": str(UUID(int=7)), "since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
+LATE_LINES = "customer_id,metric_key,quantity\na,calls,12\n"
+
+
+@pytest.fixture
+def loaded(use: Callable[..., None], events_database_url: str, checks: Callable[..., None], tmp_path: Path) -> Open:
+    """Open the Validate page of 12 events of September that have just been loaded."""
+
+    def open_page() -> AppTest:
+        file = tmp_path / "usage.csv"
+        rows = [f"a,calls,1,2026-09-{day:02}T00:00:00Z" for day in range(1, 13)]
+        file.write_text("\n".join(["customer_id,metric_key,quantity,timestamp", *rows]))
+        with ddl.connect(events_database_url) as connection:
+            load_files(connection, events_table(), [file], organization_id=UUID(int=7))
+            connection.commit()
+        checks(CHECKS_BEFORE["reconciliation"])
+        use(events_database_url)
+        return ran(opened(AppTest.from_function(validate_page, default_timeout=PATIENCE), LATE_LINK))
+
+    return open_page
+
+
+def test_right_after_a_load_files_can_be_dropped_and_the_checks_are_offered_again_in_time(loaded: Open) -> None:
+    app = loaded()
+    assert "Nothing was checked: 12 events of the period arrived in the last 5 minutes" in said(app)
+    app = drop(app, mine=LATE_LINES)
+    assert "**mine.csv**" in said(app)
+    period, validation = app.session_state["validation"]
+    past = replace(validation.unexamined, settled_at=validation.now - timedelta(minutes=1))
+    app.session_state["validation"] = period, replace(validation, unexamined=past)
+    app.run()
+    assert "wait until" not in said(app)
+    assert "12 events of the period had not settled then; they can be examined now" in said(app)
+    assert "**mine.csv**" in said(app)
+    assert app.button(key="run_checks").label == "Run checks again"
+
+
+def test_the_fields_of_a_sign_off_stay_in_their_place_once_the_usage_is_rated(page: Open) -> None:
+    """The bar of the rating was drawn in the run before: the fields moved up, and the browser drew them anew, empty."""
+    app = drop(ran(page(**LINK)), book=BOOK.decode())
+    app.session_state["validate_tab"] = "Sign-off"
+    before = place_of(app.run(), "Note")
+    assert place_of(app.run(), "Note") == before
 
 
 def test_the_page_asks_to_wait_and_not_for_a_parameter_that_it_has_not() -> None:

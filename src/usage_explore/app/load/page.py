@@ -10,7 +10,7 @@ from usage_explore import config
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.header import page_links
 from usage_explore.app.load import permission, pickers, work
-from usage_explore.app.load.pickers import LABELS
+from usage_explore.app.load.pickers import LABELS, Owner
 from usage_explore.app.load.result import for_pickers, outcome_lines, show_check
 from usage_explore.app.load.work import Outcome
 from usage_explore.app.navigation import Pages, read_url
@@ -102,11 +102,13 @@ def _mapped(upload_id: str, file: File, view: LoadView) -> None:
     if look.problem:
         _problem(look.problem)
         return
-    if owner == "":
+    if owner is None:
         sentence("Choose whose events these are.")
         return
+    if not pickers.is_meant(owner, key):
+        return
     try:
-        given = replace(given, constants={"organization_id": owner} if owner else {})
+        given = replace(given, constants={"organization_id": owner.text} if owner.text else {})
         base = work.checked(file, given, proposals=True)
         check = _checked_with_picks(file, base, f"{key} {preset} {sheet} {encoding}")
     except UsageExploreError as error:
@@ -114,7 +116,7 @@ def _mapped(upload_id: str, file: File, view: LoadView) -> None:
         return
     what = f"{size(len(file.content))}, {check.format}, {counted(len(check.names), 'column')}"
     heading.markdown(f"**{markdown.plain(work.shown_name(file))}** :gray[{markdown.plain(what)}]")
-    _check_and_load(upload_id, file, check)
+    _check_and_load(upload_id, file, check, owner)
 
 
 def _checked_with_picks(file: File, base: FileCheck, key: str) -> FileCheck:
@@ -131,7 +133,7 @@ def _checked_with_picks(file: File, base: FileCheck, key: str) -> FileCheck:
     return base if options == base.options else work.checked(file, options, proposals=False)
 
 
-def _check_and_load(upload_id: str, file: File, check: FileCheck) -> None:
+def _check_and_load(upload_id: str, file: File, check: FileCheck, owner: Owner) -> None:
     if check.missing:
         columns = " and ".join(LABELS.get(column, column) for column in check.missing)
         _problem(f"Still missing: {columns}. Choose a column, or type a value for all rows.")
@@ -158,14 +160,19 @@ def _check_and_load(upload_id: str, file: File, check: FileCheck) -> None:
             st.caption("Rejected rows refuse the whole file.", width="content")
         elif not check.events:
             st.caption("There is nothing to load: no row becomes an event.", width="content")
+        elif owner.text:
+            new = "a new organization " if owner.is_new else ""
+            st.caption(f"Into {new}{markdown.plain(owner.label)}", width="content")
     if is_clicked and is_ready:
-        _load(upload_id, file, check.options, skip_bad=skip_bad)
+        _load(upload_id, file, check.options, owner, skip_bad=skip_bad)
     with st.expander("The same in a terminal", key="terminal"):
         st.code(f"{check.command}{' --skip-bad' if skip_bad else ''}", language="bash", wrap_lines=True)
 
 
-def _load(upload_id: str, file: File, options: LoadOptions, *, skip_bad: bool) -> None:
+def _load(upload_id: str, file: File, options: LoadOptions, owner: Owner, *, skip_bad: bool) -> None:
     outcome = Outcome(timezone=options.timezone or "UTC")
+    if owner.is_new:
+        outcome.notes.append(f"{owner.label} is a new organization: these are its first events")
     st.session_state[_OUTCOME] = upload_id, outcome  # before the load: an interrupted run still leaves its report
     try:
         work.load(file, options, outcome, skip_bad=skip_bad)

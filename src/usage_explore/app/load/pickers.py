@@ -51,6 +51,9 @@ _PARQUET = b"PAR1"
 
 _MAX_LABEL_CHARACTERS = 200
 
+_MAX_LIKE = 5
+"""Organizations with a typed text in their name that are offered."""
+
 _MAX_COLUMNS_IN_LABEL = 3
 """Further columns that the label of their toggle names."""
 
@@ -111,11 +114,16 @@ class _Source:
         return tuple(dict.fromkeys([*filter(None, (self.automatic, self.chosen)), *self.names]))
 
     def meant(self, picked: str | None) -> tuple[str, str] | None:
-        """What a choice means, ("map", column of the file) or ("set", text); None for the automatic one and none."""
+        """What a choice means, ("map", column of the file) or ("set", text); None for the automatic one and none.
+
+        A typed column may be in other upper and lower case; "= text" is always a text.
+        """
         if picked is None or not picked.strip() or picked == self.automatic:
             return None
         if picked in self.names:
             return "map", picked
+        if len(same := [name for name in self.names if name.casefold() == picked.strip().casefold()]) == 1:
+            return "map", same[0]
         return "set", picked.removeprefix(_CONSTANT).strip()
 
 
@@ -171,8 +179,33 @@ def preset(look: Look, key: str) -> str | None:
     return picked or None
 
 
-def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> str | None:
-    """Draw the picker of the organization; its text for `organization_id`, None where the rows name their own.
+@dataclass(frozen=True)
+class Owner:
+    """Whose events a file has: the text for `organization_id`, None where its rows name their own.
+
+    `label` names it on the page, `known` are the labels of the organizations that are offered, by their texts.
+    """
+
+    text: str | None
+    label: str
+    known: Mapping[str, str]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was typed and is none of those that are offered."""
+        return bool(self.text) and self.text not in self.known
+
+    @property
+    def like(self) -> tuple[str, ...]:
+        """Of a new one, the offered organizations that have what was typed in their name or id."""
+        if not self.is_new:
+            return ()
+        typed = self.label.casefold()
+        return tuple(text for text, label in self.known.items() if typed in f"{label} {text}".casefold())
+
+
+def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> Owner | None:
+    """Draw the picker of the organization; None while none is chosen.
 
     Organizations are shown by name and id. The typed name of exactly one is that one, also in other upper and lower
     case. A person who may see only some organizations loads into one of these. Raises `ScopeError`.
@@ -183,13 +216,15 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         visible, names = cache.organizations(), cache.organization_names()
     except UsageExploreError:  # without a table, or without events that the person may see
         visible, names = (), NO_NAMES
-    ids = [one for one in (linked, *visible) if one and one not in (LOCAL_ORGANIZATION, *ORGANIZATIONS)]
+    named = (UUID(id_) for kind, id_ in names.by_id if kind == "organization")  # also those without events yet
+    ids = [one for one in (linked, *visible, *named) if one and one not in (LOCAL_ORGANIZATION, *ORGANIZATIONS)]
     is_free = granted.every and own is None
     if own is not None:
         ids = [own]
     elif not granted.every:
         ids = sorted(granted.organizations)
     choices = tuple(dict.fromkeys([*([LOCAL_NAME] if is_free else []), *map(str, ids)]))
+    known = {text: names.known("organization", text) or text for text in choices}
     if is_free and look.names_organization:
         choices = (_AS_IN_FILE, *choices)
     index: int | None = 0
@@ -204,23 +239,57 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         format_func=lambda text: "  ·  ".join(filter(None, (names.known("organization", text), text))),
         filter_mode="contains",
         placeholder="Choose whose events these are",
-        key=f"organization of {key}",
+        key=_organization_key(key),
         accept_new_options=is_free,
         width=320,
         help="Whose events these are. " + ("Type any name or id for another one." if is_free else ""),
     )
     if not is_free and picked is not None and picked not in choices:
         raise ScopeError("organization_id: choose an organization that you may see")
-    if picked is None:
-        return ""
-    if picked == _AS_IN_FILE:
+    if picked is None or not (typed := picked.strip()):
         return None
-    typed = picked.strip()
+    if picked == _AS_IN_FILE:
+        return Owner(None, "", known)
     for same in (str, str.casefold):
-        named = [one for one in choices if (name := names.name("organization", one)) and same(typed) == same(name)]
-        if len(named) == 1:
-            return named[0]
-    return typed
+        its_names = {text: {text, names.name("organization", text) or text} for text in known}
+        meant = [text for text, spelled in its_names.items() if same(typed) in map(same, spelled)]
+        if len(meant) == 1:
+            return Owner(meant[0], known[meant[0]], known)
+    return Owner(typed, formatting.shortened(typed, _MAX_LABEL_CHARACTERS), known)
+
+
+def _organization_key(key: str) -> str:
+    return f"organization of {key}"
+
+
+def is_meant(owner: Owner, key: str) -> bool:
+    """Whether a typed organization is meant to be a new one; if known ones are like it, draw the question until then.
+
+    Enter takes the typed text, not the organization that the picker lists below it.
+    """
+    new = f"new organization of {key}"
+    if not owner.like or st.session_state.get(new) == owner.text:
+        return True
+    label = markdown.plain(owner.label)
+    with st.container(border=True, key="like_organizations"):
+        st.markdown(
+            f":orange[:material/help:] **{label}** is none of the organizations, but a part of the name or id of"
+            f" {'one' if len(owner.like) == 1 else 'some'}. Whose events are these?"
+        )
+        with st.container(horizontal=True, gap="small"):
+            for number, text in enumerate(owner.like[:_MAX_LIKE]):
+                st.button(
+                    markdown.plain(owner.known[text]),
+                    key=f"like {number}",
+                    on_click=st.session_state.update,
+                    args=({_organization_key(key): text},),
+                )
+            st.button(
+                f"New organization {label}", key="like new", on_click=st.session_state.update, args=({new: owner.text},)
+            )
+        if (more := len(owner.like) - _MAX_LIKE) > 0:
+            st.caption(f"{more:,} more have it: type more of the name, or pick it from the list.")
+    return False
 
 
 def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
@@ -298,10 +367,11 @@ def _pickers(
                     accept_new_options=True,
                     help=f"{one.meaning} A column of the file, or type a value for all rows.",
                 )
-                taken[one.column] = source.meant(picked)
+                taken[one.column] = meant = source.meant(picked)
                 _because(base, one.column, bool(picked) and picked == source.chosen)
                 if picked and picked not in source.options:
-                    st.caption(markdown.plain(_value_words(picked.strip(), base.names)))
+                    column = f"the column {names.get(meant[1], meant[1])}" if meant and meant[0] == "map" else ""
+                    st.caption(markdown.plain(column or _value_words(picked.strip(), base.names)))
     return taken
 
 

@@ -99,9 +99,10 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
     """The check of the whole file, with progress. Raises `LoadError`, `ConfigurationError`."""
     settings = config.settings()
     zone = browser_timezone() if proposals else None
+    place = st.empty()  # in every run: pickers that follow would move, and those that are drawn anew lose the focus
 
     def check() -> FileCheck:
-        with _working("Checking the file") as show, private_copy(file) as path, _named(path, file):
+        with place.container(), _working("Checking the file") as show, private_copy(file) as path, _named(path, file):
             result = check_file(
                 path,
                 options,
@@ -111,6 +112,7 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
                 browser_timezone=zone,
                 show=show,
             )
+        place.empty()
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in result.faults)
         return replace(

@@ -36,7 +36,7 @@ from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
 from usage_explore.validation.file_kinds import FILES_OF_CHECKS, FileKind
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.wording import sheet_totals
+from usage_explore.validation.report.wording import sheet_totals, unexamined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -247,6 +247,15 @@ def _has_stored_prices(source: Source) -> bool:
         return source.store.prices() is not None
     except QueryError:  # rows that make no valid book, which the rating and the checks say
         return True
+
+
+def unexamined_words(validation: Validation, now: datetime) -> str:
+    """How many events of the period were not examined, and how to have them examined; "" without any."""
+    left = validation.unexamined
+    if left is None or not left.has_settled(now):
+        return unexamined(validation, "")
+    events = formatting.counted(left.events, "event")
+    return f"{events} of the period had not settled then; they can be examined now: run the checks again."
 
 
 def _outcome(view: ValidateView, result: Result) -> None:

@@ -91,7 +91,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         sentence(absent(review, view.finding))
     area = st.container(key="beside_finding")
     left, right = area.columns([4, 5], gap="medium") if one else (area, None)
-    with left:
+    with left.container(key="finding_list"):  # of which the table takes the focus back, see keep_focus.js
         if listed:
             _list(view, review, listed, one)
             if view.checks and one is None:
@@ -209,12 +209,12 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
         else _SCROLLED_HEIGHT,
         key=key,
         **selecting,
-        on_select=lambda: _select(view, review, folded, grid.clicked(st.session_state[key], rows)),
+        on_select=lambda: _select(view, review, folded, grid.clicked(st.session_state[key], rows, boxes=not narrow)),
         alt="Findings, open ones first, by impact",
     )
     st.caption(
         "Open findings first, by impact: severity, then the affected part. "
-        + ("" if one else "Click a row, or press Shift+Space in it, to see what is behind it.")
+        + ("" if one else f"Click a row, or press {'→' if narrow else 'Shift+Space'} in it, to see what is behind it.")
         + ("" if len(folded) == len(listed) else " Similar findings share a row; a click lists them.")
     )
 

@@ -36,7 +36,14 @@ from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.code_tab import code_tab
 from usage_explore.app.validate.decisions import keep_run, reviewed
 from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, unseen_warning, waiting_period
-from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
+from usage_explore.app.validate.files import (
+    PRICES,
+    ValidationWithFiles,
+    file_tab,
+    offered,
+    unexamined_words,
+    validated_with_files,
+)
 from usage_explore.app.validate.findings import clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
 from usage_explore.app.validate.signing import changed_since, forget_signoffs, last_of, sign_off, signed_line
@@ -48,7 +55,7 @@ from usage_explore.records.signoffs import SignOff
 from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Result, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.wording import changed_bounds, unexamined
+from usage_explore.validation.report.wording import changed_bounds
 from usage_explore.validation.review import Review
 from usage_explore.validation.signed_usage import Changes
 
@@ -100,9 +107,10 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
         elif review.items or review.gone:
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
         unseen_warning(review, with_files.validation.names)
-    if with_files.validation.totals.events:
+    if with_files.validation.totals.events or with_files.validation.unexamined:
         with area:
             file_area(source, with_files.validation.period, with_files.faults, last_files(with_files, review))
+    if with_files.validation.totals.events:
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
@@ -147,7 +155,7 @@ def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Valid
     """Say that there was nothing to check, which is not clean, and when the organization has events."""
     text = f"No events match, so nothing was checked: {validation.names.in_text(describe(validation.period))}."
     if validation.unexamined:
-        text = "Nothing was checked: " + unexamined(validation, "")
+        text = f"Nothing was checked: {unexamined_words(validation, source.now)}"
     extent, zone = source.extent(), view.query.zone
     if extent is None:
         no_events(pages.load, f"{text} This organization has no events.")
@@ -177,7 +185,7 @@ def _controls(view: ValidateView, source: Source) -> None:
             view,
         )
         calendar_input(
-            "or",
+            "or another period",
             _PRESETS,
             view,
             source,
@@ -265,7 +273,7 @@ def _headline(validation: Validation, review: Review, now: datetime) -> None:
             headline_number(
                 f":orange[{formatting.short(validation.unexamined.events)}]",
                 "not checked yet",
-                unexamined(validation, ""),
+                unexamined_words(validation, now),
             )
         _checked(validation, now)
         _run_button("Run checks again", type="tertiary", icon=":material/refresh:")

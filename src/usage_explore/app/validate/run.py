@@ -193,10 +193,11 @@ def rating(
             store = replace(source.store, given_names=names(directory)) if directory else source.store
             return store.rate(period, prices=book, wallets=path)
 
+    place = st.empty()  # in every run: what follows would move, and fields that are drawn anew lose what is typed
     try:
         return _cached_rating(_no_rating, organization_id, *key)
     except _NotCached:
-        bar = st.progress(0.0, "Rating the usage")
+        bar = place.progress(0.0, "Rating the usage")
         with cache.logged_work("rate", organization_id, period):
             made = watched(rate, lambda _, seconds: _show_seconds(bar, seconds))
         bar.empty()
