@@ -878,6 +878,17 @@ def test_swapped_columns_of_a_part_of_the_totals_are_one_finding_beside_a_loss(m
     assert (loss.severity, loss.metric_key, loss.events, loss.customer_id) == ("high", "calls", 3, SMALL)
 
 
+def test_a_single_swapped_total_of_a_few_events_is_recognized_by_both_numbers(make: Make) -> None:
+    """It was high: "97.9 % is missing: 927 events missing, but quantity 927.529 too much"."""
+    events = [replace(row, quantity=row.quantity * 30) for row in uneven() if row.customer_id in (JUNE, SMALL)]
+    totals = counted(events, by_customer=True)
+    off = totals["quantity"].map(Decimal) - totals["events"]
+    rows = totals.index == off[(off > 100) & (off < 900)].index[0]
+    (finding,) = findings(examine(make(events), NAME, september(), control=swapped_where(totals, pd.Series(rows))))
+    assert (finding.kind, finding.severity) == ("swapped columns", "medium")
+    assert "of 1 control total of" in finding.sentence
+
+
 @pytest.mark.parametrize("part", ["one customer", "from a day on"])
 @pytest.mark.parametrize("factor", [Decimal(1000), 1 / Decimal(60)])
 def test_another_unit_of_a_part_of_the_totals_is_one_finding_beside_a_loss(
