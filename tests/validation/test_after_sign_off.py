@@ -87,6 +87,7 @@ def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, i
     ):
         assert words in finding.sentence
     assert (finding.events, finding.amounts) == (18, (("USD", Decimal("1.80")),))
+    assert (finding.share, finding.share_of) == (Decimal(18) / validation.totals.events, "all events")
     assert store.count(finding.question) == 18  # type: ignore[arg-type]
     assert {*validation.sheet("reconciliation")["explained_by"]} == {"", "after sign-off"}  # type: ignore[index]
 
