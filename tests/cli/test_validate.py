@@ -391,22 +391,31 @@ def test_invoices_of_what_was_just_loaded_are_not_too_much(events_database_url: 
     assert waits["skipped"] == "no event of the period is examined yet"
 
 
-def test_invoices_wait_until_what_was_loaded_last_has_settled(events_database_url: str, tmp_path: Path) -> None:
-    """What settled was compared with lines for all of it: right lines were "1 too much"."""
+@pytest.mark.parametrize(
+    ("check", "option", "content"),
+    [
+        ("reconciliation", "--invoices", "customer_id,metric_key,quantity\na,calls,12\n"),
+        ("control_totals", "--control", "day,metric_key,events\n2026-09-01,calls,1\n2026-09-12,calls,2\n"),
+    ],
+)
+def test_files_wait_until_what_was_loaded_last_has_settled(
+    events_database_url: str, tmp_path: Path, check: str, option: str, content: str
+) -> None:
+    """What settled was compared with lines for all of it: right lines were "1 too much", right totals "missing"."""
     load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
     with ddl.connect(events_database_url) as connection:
         connection.execute(
             "UPDATE usage_events SET ingested_at = timestamp + interval '1 s' WHERE timestamp > '2026-09-01Z'"
         )
         connection.commit()
-    lines = tmp_path / "invoices.csv"
-    lines.write_text("customer_id,metric_key,quantity\na,calls,12\n")
-    command = ["validate", "--database-url", events_database_url, *SEPTEMBER, "--invoices", str(lines), "--json", "-"]
-    told = json.loads(CliRunner().invoke(main, [*command, "--check", "reconciliation"]).stdout)
+    lines = tmp_path / "lines.csv"
+    lines.write_text(content)
+    command = ["validate", "--database-url", events_database_url, *SEPTEMBER, option, str(lines), "--json", "-"]
+    told = json.loads(CliRunner().invoke(main, [*command, "--check", check]).stdout)
     (waits,) = told["checks"]
     assert (told["findings"], told["totals"]["events"]) == ([], 11)
     assert waits["skipped"] == "1 event of the period arrived within the settle time"
-    pinned = CliRunner().invoke(main, [*command, "--check", "reconciliation", "--as-of", "2026-10-02T00:00:00Z"])
+    pinned = CliRunner().invoke(main, [*command, "--check", check, "--as-of", "2026-10-02T00:00:00Z"])
     assert json.loads(pinned.stdout)["findings"]  # an answer of its own time waits for nothing
 
 

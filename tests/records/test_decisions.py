@@ -726,6 +726,17 @@ def test_a_later_sign_off_says_what_it_includes_of_the_one_before(store: Store, 
     (line,) = changes.corrections
     assert (line.correction, line.quantity, line.amount) == ("supplement", Decimal("4.2"), Decimal("12.6"))
     assert store.changes_since(second).sentence.startswith("+1 event, arrived late"), "until now, as before"
+    for prices, note, amount in (
+        ("public.usage_prices", "", Decimal("12.6")),
+        ("prices.csv", "the two sign-offs may have other prices", None),
+    ):
+        one, other = (
+            replace(signoff, basis=replace(signoff.basis, prices=prices, prices_hash=str(signoff.id)))
+            for signoff in (first, second)
+            if signoff.basis
+        )
+        until = changes_until(one, other)
+        assert (until.amounts_note, until.corrections[0].amount) == (note, amount)
     others = store.changes_since(second, until=third)
     assert others.sentence == "+1 event, included when it was signed again"
     assert others.amounts_note == "the two sign-offs have other preferred currencies"

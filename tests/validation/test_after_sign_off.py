@@ -17,6 +17,7 @@ from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, st
 from support.generated_events import Insert
 from support.query_oracle import Row, utc
 from usage_explore import Store, connect
+from usage_explore.db import ddl
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.review import Reviewed
 
@@ -86,8 +87,40 @@ def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, i
     ):
         assert words in finding.sentence
     assert (finding.events, finding.amounts) == (18, (("USD", Decimal("1.80")),))
+    assert (finding.share, finding.share_of) == (Decimal(18) / validation.totals.events, "all events")
     assert store.count(finding.question) == 18  # type: ignore[arg-type]
     assert {*validation.sheet("reconciliation")["explained_by"]} == {"", "after sign-off"}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("has_late", [False, True])
+def test_lines_of_what_was_signed_and_changed_since_name_the_sign_off(
+    store: Store, insert: Insert, events_connection: ddl.Connection, prices: list[dict[str, str]] | None, has_late: bool
+) -> None:
+    """`--replace` or an edit: the corrections had the same difference, which could be credited twice."""
+    at = utc(2026, 9, 17, 5)
+    edited, removed = (next(iter(steady(who, at, at + HOUR, HOUR, metric="calls"))) for who in (0, 1))
+    where = "customer_id = %s AND metric_key = 'calls' AND timestamp = %s"
+    for statement, row in (
+        (f"UPDATE usage_events SET quantity = 0.25 WHERE {where}", edited),
+        (f"DELETE FROM usage_events WHERE {where}", removed),
+    ):
+        assert events_connection.execute(statement, (row.customer_id, row.timestamp)).rowcount == 1
+    events_connection.commit()
+    if has_late:
+        insert([event(0, at + timedelta(minutes=5), ingested_at=ARRIVED)])
+    (signed,) = store.signoffs()
+    validation = store.validate(LATER, invoices=lines(), prices=prices, checks=["reconciliation"])
+    (finding,) = validation.findings
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+    assert f"signoffs {str(signed.id)[:8]} --csv FILE.csv` has exactly this difference" in finding.sentence
+    assert "2 totals of 2 customers" in finding.sentence
+    if prices:
+        corrected = sum(one.amount or 0 for one in store.changes_since(signed, prices=PRICES).lines)
+        assert sum(amount for _, amount in finding.amounts) - 2 * dict(finding.too_high or ())["USD"] == corrected
+    store.keep_run(validation)
+    more = store.validate(LATER, invoices=lines(calls="700"), prices=prices, checks=["reconciliation"])
+    assert "high" in {one.severity for one in more.findings}, "other lines than were signed"
 
 
 def totals(events: int = 96) -> pd.DataFrame:

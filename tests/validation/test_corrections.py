@@ -73,7 +73,7 @@ def test_usage_and_its_amount_are_one_row_whatever_the_wallet_column_says() -> N
         amount_currency="EUR",
     )
     assert one.correction == "credit"
-    assert (other.wallet_currency, other.amount, other.correction) == (None, None, "supplement")
+    assert (other.wallet_currency, other.amount, other.correction) == ("EUR", None, "supplement"), "without a price"
 
 
 def test_an_edit_is_billed_only_if_its_amount_changed() -> None:

@@ -17,10 +17,11 @@ gives events, quantities and costs; Python gives each group its price and adds g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -178,18 +179,20 @@ def rated_usage(
     *,
     wallet: Wallet = pinned,
     split: Iterable[str] = ("wallet_currency",),
+    billed_in: Mapping[UUID, str] = MappingProxyType({}),
     further: Sequence[ColumnElement[bool]] = (),
 ) -> Rated:
     """The lines that a book makes of a resolved period's usage, with their billable quantities, in no promised order.
 
-    `split` are columns of `SPLITS` by which lines are split; `further` conditions narrow the events. A NaN or infinite
-    quantity makes the quantities of its line NaN or infinite. Raises `QueryError` on `prices` for usage that two prices
-    cover equally, and for more than 250,000 lines.
+    Usage of an unknown wallet that has no price for that alone goes to the wallet that `billed_in` has for its
+    customer. `split` are columns of `SPLITS` by which lines are split; `further` conditions narrow the events. A NaN or
+    infinite quantity makes the quantities of its line NaN or infinite. Raises `QueryError` on `prices` for usage that
+    two prices cover equally, and for more than 250,000 lines.
     """
     book.check(period.zone)
     resolution = Resolution(book, *period.span, period.zone)
     splits = frozenset(split)
-    reader = _Reader(resolution, wallet, splits)
+    reader = _Reader(resolution, wallet, splits, billed_in)
     query = statement(table, period, resolution.cuts, by_subscription="subscription_id" in splits)
     for row in connection.execute(query.where(*further)):
         reader.add(row)
@@ -210,8 +213,10 @@ Group = tuple[Any, ...]
 class _Reader:
     """Adds up the rows of `statement`."""
 
-    def __init__(self, resolution: Resolution, wallet: Wallet, splits: frozenset[str]) -> None:
-        self.resolution, self.wallet, self.splits = resolution, wallet, splits
+    def __init__(
+        self, resolution: Resolution, wallet: Wallet, splits: frozenset[str], billed_in: Mapping[UUID, str]
+    ) -> None:
+        self.resolution, self.wallet, self.splits, self.billed_in = resolution, wallet, splits, billed_in
         self.lines: dict[tuple[Any, ...], Line] = {}
         self.unpriced: dict[tuple[Any, ...], Unpriced] = {}
         self.costs: dict[tuple[UUID, str, str | None], Cost] = {}
@@ -230,6 +235,9 @@ class _Reader:
         wallet = self.wallet(row.customer_id, row.wallet_currency)
         subject = Subject(row.customer_id, row.product_id, row.metric_key, row.price_key, wallet)
         part = self._part(subject, row.segment)
+        if isinstance(part, str) and wallet is None and (wallet := self.billed_in.get(row.customer_id)):
+            subject = subject._replace(wallet=wallet)
+            part = self._part(subject, row.segment)
         subscription = row.subscription_id if "subscription_id" in self.splits else None
         if isinstance(part, str):
             self._unpriced(row, subject, subscription, part).add(row)

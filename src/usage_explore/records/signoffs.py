@@ -211,14 +211,18 @@ def sign(
     return SignOff(**own, **{name: signed[name] for name in _AS_JSON}, place=places.saving.name)
 
 
-def signoffs(places: Places, organization_id: UUID, *, whole: bool = True) -> list[SignOff]:
-    """The organization's sign-offs, newest first; without usage and amounts unless `whole`. Raises `RecordError`."""
+def signoffs(places: Places, organization_id: UUID, *, whole: bool = True, only: UUID | None = None) -> list[SignOff]:
+    """The organization's sign-offs, newest first; without usage and amounts unless `whole`. `only` is the id of one.
+
+    Raises `RecordError`.
+    """
     signed = []
     for place in places.all:
         table = place.table
         left_out = {} if whole else {"usage": "[]", "amounts": "[]"}
         columns = [column for column in table.c if column.name not in left_out]
         statement = select(*columns).where(table.c.organization_id == organization_id)
+        statement = statement if only is None else statement.where(table.c.id == only)
         signed += records(place, statement, partial(_signoff, left_out=left_out, place=place.name))
     return sorted(signed, key=lambda item: (item.signed_at, str(item.id)), reverse=True)
 

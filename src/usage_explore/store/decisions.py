@@ -282,7 +282,7 @@ class Decisions(SavedViews, Rates):
         with self._recorded(SIGNOFFS) as (_, kept, own, _):
             return signoffs.signoffs(kept, own)
 
-    def _signoffs_of(self, period: Period) -> Sequence[SignOff]:
+    def _signoffs_of(self, period: Period, *, with_usage: bool) -> Sequence[SignOff]:
         from usage_explore.validation.signed_overlaps import signoffs_of
 
         if self.records is None:
@@ -290,7 +290,9 @@ class Decisions(SavedViews, Rates):
         try:
             with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
                 scoped = period.replace(organization_id=own).resolve(now)
-                return [*signoffs_of(signoffs.signoffs(kept, own, whole=False), scoped)]
+                signed = [*signoffs_of(signoffs.signoffs(kept, own, whole=False), scoped)]
+                whole = signoffs.signoffs(kept, own, only=signed[0].id) if with_usage and signed else []
+                return [*(whole or signed[:1]), *signed[1:]]
         except RecordError:
             return ()  # a request for sign-offs says it
 

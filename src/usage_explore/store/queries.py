@@ -270,7 +270,7 @@ class Queries(Rates, Lookups):
         given = self.bounds if bounds is None else bounds
         changed = NO_BOUNDS if given is None else read_bounds(given, registry.all_bounds())
         plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs, bounds=changed)
-        signed = self._signoffs_of(requested)
+        signed = self._signoffs_of(requested, with_usage=inputs.invoices is not None)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
@@ -305,8 +305,8 @@ class Queries(Rates, Lookups):
             files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
             return dataclasses.replace(validation, names=names, files=files)
 
-    def _signoffs_of(self, period: Period) -> Sequence[SignOff]:
-        """The sign-offs of a period, newest first, without their usage; none where none are kept."""
+    def _signoffs_of(self, period: Period, *, with_usage: bool) -> Sequence[SignOff]:
+        """The sign-offs of a period, newest first, without the usage of any but the last; none where none are kept."""
         return ()
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:

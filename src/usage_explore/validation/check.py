@@ -58,6 +58,9 @@ MAX_FINDINGS_PER_CHECK = 100
 AFTER_SIGN_OFF = "after sign-off"
 """The kind of findings on all that arrived after the period was signed."""
 
+CHANGED_AFTER_SIGN_OFF = "changed after sign-off"
+"""The kind of findings on lines that have what was signed, of usage that was changed or removed since."""
+
 EARLIER_SIGN_OFF = "earlier sign-off"
 """The cause of lines and control totals that lack what arrived between two sign-offs, which the last one includes."""
 

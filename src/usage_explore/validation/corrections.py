@@ -193,7 +193,7 @@ def _is_billed(usage: Sequence[Change]) -> bool:
 
 def _of_group(group: _Group, usage: Sequence[Change], amounts: Sequence[Change]) -> list[Correction]:
     if not amounts:
-        return [_correction(row.key[2], [row], None) for row in usage]
+        return [_correction(group[2], [row], None) for row in usage]
     by_currency: dict[str | None, list[Change]] = {}
     for row in usage:
         by_currency.setdefault(row.key[3], []).append(row)

@@ -22,7 +22,7 @@ from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
-from usage_explore.sql.later_arrivals import unexamined
+from usage_explore.sql.later_arrivals import Unexamined, unexamined
 from usage_explore.validation import folding
 from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
@@ -142,7 +142,8 @@ def run(examination: Examination, checks: Iterable[Check], progress: Progress | 
 
 def _run(examination: Examination, check: Check, show: Progress) -> Result:
     if check.needs and not examination.has(check.needs):
-        return Result(check=check, outcome=None, took=timedelta(0), skipped=_lacking(examination, check.needs))
+        why = _lacking(examination, check.needs)
+        return Result(check=check, outcome=None, took=timedelta(0), skipped=why, is_not_given=True)
     began = time.perf_counter()
     outcome, failed = None, ""
     of_listener: list[Exception] = []
@@ -186,11 +187,23 @@ def _failure(check: Check, error: Exception) -> str:
 
 
 MAX_UNSETTLED_SHARE = Decimal("0.001")
-"""Events of the period that have not settled, per examined one, up to which it is compared with invoice lines."""
+"""Events of the period that have not settled, per examined one, up to which it is compared with files."""
 
 
-def _waits(check: Check, unsettled: int, events: int) -> Result:
-    """The result of a check that would take the period's events for missing while too many have not settled."""
+def waits(check: Check, later: Unexamined | None, events: int) -> Result | None:
+    """The result of a check that would take the period's events for missing while too many have not settled.
+
+    `later` are those that are not among the examined `events`. None where the check need not wait.
+    """
+    unsettled = later.events if later and later.settled_at else 0
+    if later and not events:  # right after a load every invoice line would be too much
+        # and the data would end before the period
+        is_waiting = bool(check.needs) or (bool(unsettled) and check.name == silence.CHECK.name)
+    else:  # lines of what was loaded last would be too much
+        is_whole = check.name in (reconciliation.CHECK.name, control_totals.CHECK.name)
+        is_waiting = is_whole and unsettled > MAX_UNSETTLED_SHARE * events
+    if not is_waiting:
+        return None
     arrived = f"{counted(unsettled, 'event')} of the period arrived within the settle time"
     why = arrived if events else "no event of the period is examined yet"
     return Result(check=check, outcome=None, took=timedelta(0), skipped=why)
@@ -280,18 +293,12 @@ class Plan:
         examination = replace(examination, totals=totals(rows))
         later = unexamined(connection, table, period, settle)
         events = examination.totals.events
-        waiting: set[str] = set()
-        if later and not events:  # right after a load every invoice line would be too much
-            waiting = {check.name for check in self.checks if check.needs}
-            if settle is not None:  # and the data would end before the period
-                waiting.add(silence.CHECK.name)
-        unsettled = later.events if later and later.settled_at else 0
-        if unsettled > MAX_UNSETTLED_SHARE * events:  # lines of what was loaded last would be too much
-            waiting.add(reconciliation.CHECK.name)
+        given = [check for check in self.checks if not check.needs or examination.has(check.needs)]
+        waiting = {check.name: result for check in given if (result := waits(check, later, events))}
         with in_force(self.bounds):
             judged = run(examination, (check for check in self.checks if check.name not in waiting), progress)
         by_name = {result.check.name: result for result in judged}
-        results = [by_name.get(check.name) or _waits(check, unsettled, events) for check in self.checks]
+        results = [by_name.get(check.name) or waiting[check.name] for check in self.checks]
         return Validation(
             period=period,
             now=now,

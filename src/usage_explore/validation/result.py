@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
-    the events lack, `failed` what went wrong. `bounds` were in force.
+    """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given
+    (`is_not_given`) or what the events lack, `failed` what went wrong. `bounds` were in force.
     """
 
     check: Check
@@ -37,6 +37,7 @@ class Result:
     took: timedelta = field(compare=False)
     skipped: str = ""
     failed: str = ""
+    is_not_given: bool = False
     bounds: Bounds = NO_BOUNDS
 
     @property

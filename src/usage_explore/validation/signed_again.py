@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context
 from usage_explore.pricing.currencies import rounded_sums
+from usage_explore.pricing.table import PRICES_TABLE
 from usage_explore.records.signoffs import SignOff, UsageLine
 from usage_explore.validation.signed_amounts import amount_changes, amount_lines, rated_keys
 from usage_explore.validation.signed_overlaps import last_signoff
@@ -38,7 +39,7 @@ def changes_until(
 
     The next one includes it, so that it is among no later corrections. `exists_since` is the time before which events
     were removed, `policy` the one before which a retention policy did so: see `signed_usage.changes`. Amounts are
-    compared if both sign-offs have some, by the same prices and preferred currencies.
+    compared if both sign-offs have some, by the same prices or those that were stored, and preferred currencies.
     """
     before, after = ({line.key: line for line in one.usage} for one in (signoff, following))
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == following.hash_probe
@@ -79,7 +80,11 @@ def _not_comparable(one: SignOff, other: SignOff) -> str:
         return f"only the {which} sign-off has expected amounts, {_amounts(amounts)}"
     if not one.amounts:
         return ""
-    if one.basis is None or other.basis is None or one.basis.prices_hash != other.basis.prices_hash:
+    if one.basis is None or other.basis is None:
+        return "the two sign-offs may have other prices"
+    # the table has other prices since, whose effect is a change; of two files each may be a part of the prices
+    is_of_table = {basis.prices.rpartition(".")[2] for basis in (one.basis, other.basis)} == {PRICES_TABLE}
+    if one.basis.prices_hash != other.basis.prices_hash and not is_of_table:
         return "the two sign-offs may have other prices"
     return "" if one.basis.wallets == other.basis.wallets else "the two sign-offs have other preferred currencies"
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID, uuid4
 
@@ -32,7 +33,7 @@ from usage_explore.load import load_files
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.sql.later_arrivals import Unexamined
-from usage_explore.validation import Finding, Validation
+from usage_explore.validation import Finding, Validation, registry
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.file_kinds import FILES_OF_CHECKS, FileKind
 from usage_explore.validation.registry import CHECKS
@@ -427,6 +428,26 @@ def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:
     assert "lines.csv" in said(app)
     app.session_state["validate_tab"] = "Findings"
     assert listed(opened(app, {})) == before
+
+
+def test_a_dropped_file_waits_until_the_events_of_the_period_have_settled(
+    page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page runs the check as of the time of its first run: it compared lines with what had settled by then."""
+    given = registry.unexamined
+
+    def later(connection: Any, table: Table, period: Period, settle: timedelta | None) -> Unexamined | None:
+        arrived = datetime(2026, 10, 1, tzinfo=UTC)
+        few = settle and Unexamined(events=900, latest=arrived, settled_at=arrived + settle)
+        return few or given(connection, table, period, settle)
+
+    monkeypatch.setattr(registry, "unexamined", later)
+    link = {name: value for name, value in LINK.items() if name != "as_of"}
+    app = ran(page(**link))
+    content = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1.50\n".encode()
+    app.session_state[dropped_key("invoices", Period.from_params(link))] = File("lines.csv", content)
+    app.session_state["validate_tab"] = "Reconciliation"
+    assert "Not checked: 900 events of the period arrived within the settle time." in said(opened(app, {}))
 
 
 def test_the_reconciliation_reads_the_dropped_preferences_of_the_wallets_too(

@@ -335,6 +335,18 @@ def test_costs_are_compared_by_currency_within_the_lines_rounding(make: Make) ->
     assert store.aggregate(finding.question).total == 40 * cost  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("more", ["0", "0.03"])
+def test_costs_that_are_there_in_another_currency_are_said_to_be(make: Make, more: str) -> None:
+    """It was high: "100 % of the external cost in EUR is missing", all of which is there in USD."""
+    events = usage(external_cost_amount=Decimal("0.1234567"), external_cost_currency="USD")
+    cost = str(Decimal("2.47") + Decimal(more))
+    control = pd.DataFrame([(f"2026-09-{day:02}", cost, "EUR") for day in range(1, 31)])
+    control = control.set_axis(["date", "BilledCost", "BillingCurrency"], axis=1)
+    (finding,) = findings(examine(make(events), NAME, september(), control=control))
+    is_there = "; exactly as much is there in USD: the currency of one of both is wrong." in finding.sentence
+    assert (is_there, finding.severity) == ((True, "medium") if more == "0" else (False, "high"))
+
+
 def test_filters_keep_the_lines_that_they_can_tell_apart(make: Make) -> None:
     events = [*usage(metric_key="a"), *usage(metric_key="b")]
     seen = counted(events)
@@ -876,6 +888,17 @@ def test_swapped_columns_of_a_part_of_the_totals_are_one_finding_beside_a_loss(m
     loss, other = findings(examine(store, NAME, september(), control=fewer))
     assert other.sentence == finding.sentence
     assert (loss.severity, loss.metric_key, loss.events, loss.customer_id) == ("high", "calls", 3, SMALL)
+
+
+def test_a_single_swapped_total_of_a_few_events_is_recognized_by_both_numbers(make: Make) -> None:
+    """It was high: "97.9 % is missing: 927 events missing, but quantity 927.529 too much"."""
+    events = [replace(row, quantity=row.quantity * 30) for row in uneven() if row.customer_id in (JUNE, SMALL)]
+    totals = counted(events, by_customer=True)
+    off = totals["quantity"].map(Decimal) - totals["events"]
+    rows = totals.index == off[(off > 100) & (off < 900)].index[0]
+    (finding,) = findings(examine(make(events), NAME, september(), control=swapped_where(totals, pd.Series(rows))))
+    assert (finding.kind, finding.severity) == ("swapped columns", "medium")
+    assert "of 1 control total of" in finding.sentence
 
 
 @pytest.mark.parametrize("part", ["one customer", "from a day on"])

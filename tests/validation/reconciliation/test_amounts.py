@@ -472,6 +472,45 @@ def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
 
 
+@pytest.mark.parametrize(
+    "price",
+    [
+        {**PER_UNIT, "included_quantity": "100"},
+        {**PER_UNIT, "minimum_amount": "45"},
+        {**PER_UNIT, "unit_amount": "0.0149"},
+        {**STAIRCASE, "tiers": "200:0.10;:0.05"},
+        {**PER_UNIT, "aggregation": "max"},
+    ],
+    ids=["included", "minimum", "rounding", "staircase", "max"],
+)
+@pytest.mark.parametrize("other", ["EUR", None])
+def test_lines_without_wallets_have_the_sum_of_what_each_wallet_is_rated(
+    make: Make, price: dict[str, Any], other: str | None
+) -> None:
+    """`rate` applies the terms to each wallet's usage; its lines, added up by customer, are right."""
+    store = make([*usage(501, wallet_currency="USD"), *usage(301, wallet_currency=other)])
+    rated = store.rate(SEPTEMBER, prices=[price])
+    amount, billable = (total(getattr(one, name) for one in rated.lines) for name in ("amount", "billable_quantity"))
+    assert len(rated.lines) == 2
+    validation = validated(store, [line(0, billable, amount)], price)
+    assert not validation.findings
+    assert sheet(validation, "expected_amount") == [amount]
+
+
+@pytest.mark.parametrize(("included", "amount"), [(None, "80.20"), ("100", "70.20")])
+def test_an_invoice_that_rates_all_wallets_in_one_line_is_named(make: Make, included: str | None, amount: str) -> None:
+    store = make([*usage(501, 7, wallet_currency="USD"), *usage(301, wallet_currency="EUR")])
+    price = {**PER_UNIT, **({"included_quantity": included} if included else {})}
+    validation = validated(store, [line(0, 802, amount), line(1, 7, "0.00" if included else "0.70")], price)
+    if included is None:
+        assert not validation.findings
+        return
+    finding = explained(validation, "wallets in one line", severity="medium")
+    assert "charged 70.20 USD for calls" in finding.sentence
+    assert "but 60.20 USD is expected" in finding.sentence
+    assert "all the customer's wallets costs in one line" in finding.sentence
+
+
 @pytest.mark.parametrize("step", [1, -1])
 def test_each_line_of_an_expected_amount_is_named_in_one_order(make: Make, step: int) -> None:
     """JSON and the app show facts by their names, and the database returns usage in any order."""

@@ -129,6 +129,23 @@ def test_without_a_known_wallet_the_other_lines_decide(store: Store) -> None:
     assert list(map(facts, found)) == [euros]  # 8 of the 11 other calls in dollars are not nearly all
 
 
+def test_two_lines_of_a_price_in_two_currencies_are_one_question_that_names_both(make: Make) -> None:
+    """Nothing says which is wrong: the one in yen was high, "but most other lines of the customer are in EUR"."""
+    usage = [event(who, SINCE + timedelta(hours=1), metric) for who in range(2) for metric in ("calls", "gb", "seats")]
+    currencies = {(0, "gb"): "EUR", (1, "gb"): "JPY"}
+    rows = [
+        {"customer_id": str(row.customer_id), "metric_key": row.metric_key, "quantity": str(row.quantity)}
+        for row in usage
+    ]
+    for row, used in zip(rows, usage, strict=True):
+        code = currencies.get((CUSTOMERS.index(used.customer_id), used.metric_key), "EUR")
+        row |= {"amount": "7", "currency": code}
+    (finding,) = in_currencies(make(usage), pd.DataFrame(rows, dtype="str"))
+    assert (finding.severity, finding.customer_id) == ("medium", None)
+    assert dict(finding.facts)["lines"] == "2, 5"
+    assert "charged in EUR (1) and JPY (1)" in finding.sentence
+
+
 def test_lines_of_a_known_wallet_say_nothing_of_those_without(store: Store) -> None:
     """Pinned usage is in EUR; a fee, which is no usage, goes to the customer's own wallet, which may be another."""
     lines = billed(EUROS)

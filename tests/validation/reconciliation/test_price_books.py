@@ -54,8 +54,11 @@ def key_of(row: Row, columns: tuple[str, ...]) -> Key:
 
 
 def invoice(book: list[dict[str, Any]], rows: list[Row], columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The right lines: one for each key and currency; without an amount where a part of the usage has no price."""
-    split = tuple(name for name in columns if name != "metric_key")
+    """The right lines: one for each key and currency, the sum of its wallets.
+
+    Without an amount where a part of the usage has no price.
+    """
+    split = ("wallet_currency", *(name for name in columns if name not in ("metric_key", "wallet_currency")))
     lines, without = price_oracle.rate(book, rows, *SEPTEMBER.span, _WALLETS, split)
     quantities: dict[Key, dict[str | None, Fraction]] = defaultdict(lambda: defaultdict(Fraction))
     amounts: dict[Key, dict[str | None, Decimal]] = defaultdict(lambda: defaultdict(Decimal))

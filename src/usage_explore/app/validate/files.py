@@ -264,7 +264,7 @@ def _outcome(view: ValidateView, result: Result) -> None:
     if result.failed:
         st.error(markdown.plain(f"This check failed: {result.failed}"), icon=":material/error:")
     if outcome is None:
-        if result.skipped and not result.check.needs:
+        if result.skipped and not result.is_not_given:
             sentence(f"Not checked: {result.skipped}.")
         return
     among = result.check.counted(outcome.looked_at)

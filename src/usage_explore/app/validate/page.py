@@ -460,7 +460,7 @@ def check_table(validation: Validation) -> None:
 
 def _with_note(result: Result) -> str:
     """The result, and what the check says beside it, such as what it could not judge."""
-    note = result.outcome.note if result.outcome else "" if result.check.needs else result.skipped
+    note = result.outcome.note if result.outcome else "" if result.is_not_given else result.skipped
     text = markdown.plain(_result_text(result))
     return f"{text} :gray[· {markdown.plain(note)}]" if note else text
 
@@ -470,7 +470,8 @@ def _result_text(result: Result) -> str:
     if result.failed:
         return f"failed: {result.failed}"
     if outcome is None:
-        return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
+        is_named = result.is_not_given and result.check.needs in _NEEDS
+        return f"skipped: {_NEEDS[result.check.needs or '']}" if is_named else "skipped"
     if outcome.findings:
         return formatting.counted(len(outcome.findings), "finding")
     if outcome.reported_by:

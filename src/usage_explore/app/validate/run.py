@@ -38,6 +38,7 @@ from usage_explore.validation import Validation
 from usage_explore.validation.check import Check
 from usage_explore.validation.file_kinds import FileKind, Recognized, read_names, recognized
 from usage_explore.validation.folding import folded
+from usage_explore.validation.registry import waits
 
 _T = TypeVar("_T")
 
@@ -126,6 +127,8 @@ def with_files(
         made = _run(source, validation.period, show, work_on_files)
         again = _cached_with_files(lambda: made, organization_id, *key)
     (renewed,) = again.results
+    # as of a given time, no check waits for what has not settled; that of the page follows from the settle time
+    renewed = waits(renewed.check, validation.unexamined, validation.totals.events) or renewed
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
     rows = {**validation.rows, **again.rows}
     return replace(validation, results=folded(results), names=validation.names | again.names, rows=rows)

@@ -44,6 +44,7 @@ from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,
     cost_facts,
+    events_share,
     joined,
     metric_filter,
     own_usage,
@@ -246,7 +247,8 @@ def _after_sign_off(examination: Examination, signed: SignOff, changes: list[_Ch
         question=examination.events_question(ingested_after=signed.as_of + INSTANT),
         facts=((SIGN_OFF_FACT, str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),
         is_general=True,
-        **later.fields(examination),
+        # not of the metric with the largest share, which the sentence does not name
+        **(later.fields(examination) | events_share(examination, later.events)),
     )
 
 

@@ -193,6 +193,7 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
         if examination.period.finalized_at is not None:
             _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
+    causes |= {id(run): there for run in found if (there := factors.other_currency(run, by_days.usage))}
     explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
     explained |= {id(row): SWAPPED for swap in exchanged for row in swap.rows if row.status != "matched"}
     findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
@@ -251,7 +252,8 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
         share = {"share": examination.cost_share(currency, lacking), "share_of": f"cost in {data_value(currency)}"}
     elif first.measure == "quantity" and metric is not None and quantity is not None:
         share = quantity_share(examination, {metric: quantity})
-    sentence = f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}{unknown_words(customer, unknown)}"
+    why = _EXPLAINED.get(cause) or factors.currency_words(cause)
+    sentence = f"{_sentence(examination, run)}{why}{unknown_words(customer, unknown)}"
     return Finding(
         check=NAME,
         kind=first.status if first.control is None else f"{first.status} {first.measure}",
@@ -279,10 +281,8 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
 
 
 def _severity(run: Run, cause: str) -> Severity:
-    if run.first.status == "no control total":
-        return "medium"
     severity = _severity_of(run.share)
-    return "medium" if severity == "high" and cause else severity
+    return "medium" if run.first.status == "no control total" or (severity == "high" and cause) else severity
 
 
 def _severity_of(share: Decimal) -> Severity:

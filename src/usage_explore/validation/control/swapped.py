@@ -153,7 +153,7 @@ def exchanged_columns(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
         is_common = len(fitting) >= MIN_FACTOR_SHARE() * len(both) and len(both) == sum(
             row.control is not None for row in members
         )
-        if fitting and _evidence(fitting) >= MIN_SWAPPED_EVIDENCE():
+        if fitting and exact_product(map(_crosswise_evidence, fitting)) >= MIN_SWAPPED_EVIDENCE():
             swapped = {id(row): _exchanged(row) for row in (members if is_common else fitting)}
             members = [swapped.get(id(row), row) for row in members]
             exchanged += swapped.values()
@@ -170,6 +170,13 @@ def _is_cut(row: Row) -> bool:
     control = cast("Control", row.control)
     off = Decimal(difference(control.events or 0, row.used.quantity or 0))
     return off.copy_abs() < control.lines
+
+
+def _crosswise_evidence(row: Row) -> Decimal:
+    """How far both columns are off, in whole numbers and one more, multiplied: each agrees with the other by itself."""
+    control, used = cast("Control", row.control), row.used
+    off = ((control.events or 0, used.events or 0), (control.quantity or 0, used.quantity or 0))
+    return exact_product(Decimal(difference(one, other)).copy_abs().to_integral_value() + 1 for one, other in off)
 
 
 def _exchanged(row: Row) -> Row:

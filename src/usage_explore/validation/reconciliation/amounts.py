@@ -15,6 +15,7 @@ from usage_explore.query.queries import Period
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     AFTER_SIGN_OFF,
+    CHANGED_AFTER_SIGN_OFF,
     EARLIER_SIGN_OFF,
     SIGN_OFF_FACT,
     Examination,
@@ -156,7 +157,8 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             row.currency = row.lines[0].currency
         if row.cause is not None and row.cause.name in (BEYOND_AGGREGATION, MIXED_AGGREGATIONS):
             continue  # the sum, from which it differs, is not what is billed
-        if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
+        of_sign_off = (CHANGED_AFTER_SIGN_OFF, EARLIER_SIGN_OFF)
+        if row.cause is not None and row.cause.severity != "high" and row.cause.name not in of_sign_off:
             continue  # no price says that another quantity is to be billed
         if row.amount_fits == "used":
             row.amount_difference = Decimal(0)
@@ -322,7 +324,7 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name in (AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
+    if cause is not None and cause.name in (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
         return 1
     if cause is not None and (cause.name in _OF_TWO or (cause.name == AGGREGATION and cause.severity == "medium")):
         return 2
@@ -335,6 +337,8 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     """One finding for several rows with one cause, of one customer or more."""
     examination = differences.examination
     cause, signed = rows[0].cause, examination.signed
+    if cause is not None and cause.name == CHANGED_AFTER_SIGN_OFF:
+        signed = examination.signoffs[0]
     assert cause is not None  # noqa: S101 - `common_causes` groups by it
     since, until = examination.period.span
     span = span_in(since, until, examination.period.zone)
@@ -360,7 +364,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):
         share = differences.amount_share(rows)
-    numbers = sorted(line.line for row in rows for line in row.lines)
+    numbers, of_last = sorted(line.line for row in rows for line in row.lines), (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF)
     more = f" and {len(numbers) - MAX_LISTED_LINES:,} more" if len(numbers) > MAX_LISTED_LINES else ""
     return Finding(
         check=NAME,
@@ -379,7 +383,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         share_of=share[1],
         facts=(
             ("cause", cause.name),
-            *(((SIGN_OFF_FACT, str(signed.id)),) if signed is not None and cause.name == AFTER_SIGN_OFF else ()),
+            *(((SIGN_OFF_FACT, str(signed.id)),) if signed is not None and cause.name in of_last else ()),
             ("lines", ", ".join(f"{number:,}" for number in numbers[:MAX_LISTED_LINES]) + more),
             ("customers", listed(map(str, customers), most=20)),
         ),

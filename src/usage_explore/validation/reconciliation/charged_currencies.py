@@ -319,7 +319,22 @@ def _expectations(charges: list[_Charge]) -> dict[_Charge, tuple[tuple[str, ...]
         is_usual = part(lines, prices[price].total() - own) >= MIN_PRICE_CURRENCY_SHARE()
         return ((usual,), "price") if lines >= MIN_PRICE_LINES() and is_usual else None
 
-    return {one: of_mixed(one) if len(accounts[one.account]) > 1 else of_price(one) for one in {*charges}}
+    found = {one: of_mixed(one) if len(accounts[one.account]) > 1 else of_price(one) for one in {*charges}}
+    for pair in _pairs(charges):
+        codes = {one.code for one in pair}
+        if any((expected := found[one]) and expected[0] and codes >= {*expected[0]} for one in pair):
+            found |= dict.fromkeys(pair, ((), "unclear"))  # each may be the wrong one
+    return found
+
+
+def _pairs(charges: list[_Charge]) -> Iterator[list[_Charge]]:
+    """The lines of each price that has only two, of two accounts and in two currencies."""
+    prices: dict[str | None, list[_Charge]] = {}
+    for charge in charges:
+        prices.setdefault(charge.price, []).append(charge)
+    for lines in prices.values():
+        if len(lines) == 2 and lines[0].account != lines[1].account and lines[0].code != lines[1].code:
+            yield lines
 
 
 def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: Decimal) -> Finding:

@@ -63,6 +63,7 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_MOVED_EVENTS,
     Cause,
     amount_causes,
+    is_rounding,
     set_cause,
     shift_hours,
     swapped_amount_causes,
@@ -120,7 +121,9 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
     alternative_amount_causes,
     event_rounding_causes,
     general_price_causes,
+    one_wallet_causes,
 )
+from usage_explore.validation.reconciliation.signed_causes import changed_after_sign_off_causes
 from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
 from usage_explore.validation.unknown_customers import unknown_customers
 
@@ -248,6 +251,7 @@ def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices
         return {key: Expected(of_key.quantity, of_key.quantity) for key, of_key in used.items()}
 
     earlier_sign_off_causes(examination, rows, known, tolerance)
+    changed_after_sign_off_causes(examination, columns, rows, tolerance)
     unexplained = [row for row in rows if row.is_open]
     explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
     quantity_causes(examination, columns, rows, tolerance)
@@ -285,6 +289,9 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     alternatives = {} if early is None else {LATE: early}
     explain_by(rows, alternatives, {}, is_right)
     earlier_sign_off_causes(examination, rows, lambda signed: by_key(priced.rated(signed), columns), tolerance)
+    changed_after_sign_off_causes(examination, columns, rows, tolerance)
+    rounded = {id(charge.row) for charge in charges if is_rounding(charge)}
+    one_wallet_causes(priced, columns, (row for row in rows if row.is_open and id(row) not in rounded), is_right)
     unexplained = [row for row in rows if row.is_open]
     duplicates = duplicates_by_key(examination, columns, {row.key[0] for row in unexplained})
     customers = {key[0] for key in duplicates}

@@ -210,8 +210,9 @@ def billed_in(lines: Iterable[InvoiceLine]) -> dict[UUID, str]:
 
 @dataclass(frozen=True)
 class PricedUsage:
-    """The usage of an examination as a price book rates it, by the columns of the invoices.
+    """The usage of an examination as a price book rates it, by wallet and the columns of the invoices.
 
+    Each wallet's usage is rated apart, as `Store.rate` does, also where lines name no wallets: these have the sum.
     Where lines name no wallets, usage of which neither an event nor a preference says the wallet goes to the currency
     of its customer's lines, if they have one: `billed_in`.
     """
@@ -220,6 +221,7 @@ class PricedUsage:
     book: PriceBook
     columns: tuple[str, ...]
     billed_in: Mapping[UUID, str]
+    is_by_wallet: bool = True
 
     def rated(self, period: Period | None = None, further: Sequence[ColumnElement[bool]] = ()) -> Rated:
         """The lines of the period, or of another one."""
@@ -228,15 +230,20 @@ class PricedUsage:
             self.examination.table,
             period or self.examination.period,
             self.book,
-            wallet=self.wallet,
-            split=[name for name in self.columns if name in SPLITS],
+            wallet=self.known_wallet,
+            split={*(["wallet_currency"] if self.is_by_wallet else []), *(n for n in self.columns if n in SPLITS)},
+            billed_in={} if "wallet_currency" in self.columns else self.billed_in,
             further=further,
         )
 
-    def wallet(self, customer_id: UUID, named: str | None) -> str | None:
-        """The wallet that usage of a customer goes to."""
+    def known_wallet(self, customer_id: UUID, named: str | None) -> str | None:
+        """The wallet that usage of a customer goes to, by the event or the customer's preference."""
         preferences = self.examination.inputs.preferences
-        known = (pinned if preferences is None else preferences.destination)(customer_id, named)
+        return (pinned if preferences is None else preferences.destination)(customer_id, named)
+
+    def wallet(self, customer_id: UUID, named: str | None) -> str | None:
+        """The wallet that usage of a customer goes to, also by the currency of its lines."""
+        known = self.known_wallet(customer_id, named)
         return known if "wallet_currency" in self.columns else known or self.billed_in.get(customer_id)
 
     def at_finalization(self) -> Rated:
@@ -254,6 +261,10 @@ class PricedUsage:
         """The lines of some customers without the prices of their own."""
         prices = tuple(price for price in self.book.prices if price.customer_id is None)
         return replace(self, book=replace(self.book, prices=prices)).rated(further=(self._is_of(customers),))
+
+    def together(self, customers: set[UUID]) -> Rated:
+        """The lines of some customers with the usage of all their wallets in one."""
+        return replace(self, is_by_wallet=False).rated(further=(self._is_of(customers),))
 
     def moved(self, since: datetime, until: datetime, customers: set[UUID], timezone: str | None = None) -> Rated:
         """The lines of some customers in another period, of what had arrived at finalization.

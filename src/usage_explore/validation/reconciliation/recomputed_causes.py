@@ -1,5 +1,5 @@
-"""Causes that the events are read for again: several general prices instead of an own one, and amounts rounded for each
-event.
+"""Causes that the events are read for again: several general prices instead of an own one, all wallets in one line, and
+amounts rounded for each event.
 
 Two cents are no evidence: the differences that one way of rounding explains, each in units of its last decimal, are
 multiplied, and must come to `MIN_EVIDENCE`. Where it explains nearly all, each counts one unit more.
@@ -7,7 +7,7 @@ multiplied, and must come to `MIN_EVIDENCE`. Where it explains nearly all, each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from usage_explore.validation.check import Examination
 from usage_explore.validation.reconciliation.causes import (
     ANOTHER_PRICE,
     EVENT_ROUNDING,
+    ONE_WALLET,
     Cause,
     Charge,
     is_rounding,
@@ -66,6 +67,18 @@ def alternative_amount_causes(cause: str, expected: Mapping[Key, Expected], char
         if known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
             words = f"the amount without {cause}, while the quantity is that with them"
             set_cause(charge.row, Cause(cause, "medium", words))
+
+
+def one_wallet_causes(
+    priced: PricedUsage, columns: tuple[str, ...], rows: Iterable[Row], is_right: Callable[[Row, Expected], bool]
+) -> None:
+    """Set the cause of rows that have what the usage of all wallets of the customer is to pay in one line."""
+    several = [row for row in rows if row.expected and len({line.wallet for line in row.expected.lines}) > 1]
+    keys = by_key(priced.together({row.key[0] for row in several}), columns) if several else {}
+    words = "what the usage of all the customer's wallets costs in one line, while that of each wallet is a line"
+    for row in several:
+        if is_right(row, of_part(row, keys.get(row.key, Expected()))):
+            set_cause(row, Cause(ONE_WALLET, "medium", words))
 
 
 def general_price_causes(priced: PricedUsage, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
