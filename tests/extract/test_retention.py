@@ -676,14 +676,20 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         remove(events_connection)
         changes = store.changes_since(month)
         is_own = since > FIRST and not policy
-        words = "-15 events before 2026-03-06 07:13:00 +00:00, removed by retention"
+        is_common = is_own and (since < BOUNDARY or not has_hashes)
+        gone = "events" if is_common and not has_hashes else "-6 events" if is_common else "-15 events"
+        words = f"{gone} before 2026-03-06 07:13:00 +00:00, removed by retention"
         if not policy:
             words += ", or deleted"
             words += ", which is a credit: billing has to check" if is_own else ""
             words += "" if is_own else "; what is a credit is counted in a later sign-off"
-        if is_own and (since < BOUNDARY or not has_hashes):
+        if is_own and not has_hashes:
             words += "; 1 other change that may be a later sign-off's"
-        assert changes.sentence == words
+        words += "; 1 correction (-9 events) is in sign-off " if gone == "-6 events" else ""
+        assert changes.sentence.partition(str(later.id)[:8])[0] == words
+        its = store.changes_since(later)
+        once = sum(line.events for each in (changes, its) for line in each.to_check)
+        assert not is_own or once == (-9 if gone == "events" and since < BOUNDARY else 0 if gone == "events" else -15)
         assert bool(changes) == bool(changes.to_check) == is_own
         assert bool(store.changes_since(later).to_check) == (since < BOUNDARY and not policy)
         assert not changes.corrections
@@ -695,7 +701,36 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         events_connection.commit()
         both = [store.changes_since(one) for one in (month, later)]
         assert any(both), "a removal of newer events is said"
-        assert all("removed by retention" not in row.reason or row.events < 0 for one in both for row in one.rows)
+        assert all(
+            "removed by retention" not in row.reason or row.events < 0 or row.note for one in both for row in one.rows
+        )
+
+
+def test_the_oldest_events_of_two_sign_offs_are_divided_with_their_amounts(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    """Both rows to check had the events that the sign-offs have in common; others have one of both parts alone."""
+    prices = [{"metric_key": "tokens", "unit_amount": 2, "currency": "USD"}]
+    march = Period(since=FIRST, until=LAST)
+    own, common = UUID(int=7), UUID(int=8)
+    extracts.add(events_connection, FIRST + timedelta(hours=1), LAST - DAY, customer_id=own)
+    extracts.add(events_connection, FIRST + 4 * DAY, LAST - DAY, customer_id=common)
+    with store:
+        signed = []
+        for period in (march, march.replace(since=FIRST + 3 * DAY)):
+            validation = store.validate(period)
+            rating = store.rate(validation.period, prices=prices)
+            signed.append(store.sign_off(validation, by="ana", rating=rating))
+        remove(events_connection)
+        changes = [store.changes_since(one, prices=prices) for one in signed]
+    assert [sorted((line.correction, line.events, line.amount) for line in one.lines) for one in changes] == [
+        [("check", -9, Decimal(-18)), ("check", -1, Decimal(-2))],
+        [("check", -6, Decimal(-12)), ("check", -1, Decimal(-2))],
+    ]
+    assert [str(own) in {line.customer_id for line in one.lines} for one in changes] == [True, False]
+    assert [str(common) in {line.customer_id for line in one.lines} for one in changes] == [False, True]
+    assert [one.uncompared for one in changes] == [0, 0]
+    assert "2 corrections (-14.00 USD) are in sign-off" in changes[0].sentence
 
 
 def test_what_a_later_sign_off_has_of_the_oldest_events_is_counted_once(

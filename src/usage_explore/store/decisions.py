@@ -320,6 +320,7 @@ class Decisions(SavedViews, Rates):
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
         from usage_explore.validation import signed_amounts, signed_overlaps, signed_usage
+        from usage_explore.validation.signed_removals import TO_CHECK
 
         expect_instance("signoff", signoff, SignOff)
         period = signed_usage.signed_period(signoff)
@@ -333,6 +334,12 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             policy = exists_since and retention.removed_by_policy(connection, self.table, scoped, now)
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods, policy)
+            whole = (
+                signed_overlaps.latest_of_periods(later) if any(row.reason in TO_CHECK for row in found.rows) else ()
+            )
+            parts = [
+                signed_usage.changes(connection, self.table, other, now, exists_since, policy=policy) for other in whole
+            ]
         rating = None
         if policy is None:
             from usage_explore.validation.inputs import Preferences
@@ -350,7 +357,7 @@ class Decisions(SavedViews, Rates):
                     found = dataclasses.replace(found, amounts_note=note)
             else:
                 found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
-        found = signed_overlaps.without_later(found, later, rating)
+        found = signed_overlaps.without_later(found, later, rating, parts)
         with self._transaction(period) as (connection, scoped):
             taken = (line.customer_id for one in found.taken_over for line in one.corrections)
             ids = (("customer_id", customer) for customer in (*(row.key[0] for row in found.rows), *taken))

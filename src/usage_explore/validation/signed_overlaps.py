@@ -122,15 +122,19 @@ def _of_other_periods(period: Period, signed: Iterable[SignOff]) -> tuple[SignOf
     return tuple(result)
 
 
-def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | None = None) -> Changes:
+def without_later(
+    changes: Changes, later: Sequence[SignOff], rating: Rating | None = None, parts: Sequence[Changes] = ()
+) -> Changes:
     """The changes without those that are, or may be, of later sign-offs that have a part of the events.
 
     Late events are separated before. Other changes are separated by customer and metric, and by the quarters of an hour
     in which events changed: they are a later sign-off's if all of these are in its period. An amount goes with the
     usage that changed it, and is counted in a later sign-off only if that has amounts. Late events in both parts divide
     it by `rating`, if each unit has the same price; else their row says that it cannot be divided. `uncompared` counts
-    what cannot be separated, such as a customer's metric with edits in both parts. What retention removed is nothing to
-    bill, and stays among the changes of each sign-off that has it, as does what cannot be distinguished from it.
+    what cannot be separated, such as a customer's metric with edits in both parts. What a retention policy removed is
+    nothing to bill, and stays among the changes of each sign-off that has it, as does what cannot be distinguished from
+    it. Of the oldest events that may have been deleted, each sign-off has its own: `parts`, what changed in the later
+    sign-offs, divides them. What that does not divide has a row to check without numbers.
     """
     if not later:
         return changes
@@ -141,6 +145,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
     amounts = []
     left = {"edits": 0, "amounts": 0}
     undivided: set[tuple[str, str]] = set()
+    divided: dict[Key, tuple[SignOff, Change] | None] = {}
     period, periods = signed_period(changes.signoff), [signed_period(other) for other in later]
     priced = [each for each, other in zip(periods, later, strict=True) if other.amounts]
     for row in changes.rows:
@@ -150,12 +155,24 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
         is_amount = row.reason == "expected amount"
         whose = _amount_of(changes, row, period, priced) if is_amount else _edit_of(changes, row, period, periods)
         if is_amount and whose == "unknown" and rating is not None:
-            own = _own_amount(changes, row, period, later, priced, rating)
+            own = _own_amount(changes, row, period, later, priced, rating, divided)
             if own is not None and row.amount is not None:
                 rows += [replace(row, amount=own)] if own else []
                 rest = Decimal(difference(row.amount, own))
                 amounts += [replace(row, amount=rest)] if rest else []
                 continue
+        if _may_be_deleted(changes, row) and whose == "unknown":
+            part = _common_part(changes, row, period, parts)
+            its = () if part is None else part.rows
+            taken = next((one for one in its if one.key == row.key and one.digest), None)
+            if part is None:
+                left["edits"] += 1
+            else:
+                divided[row.key] = (part.signoff, replace(taken, reason=row.reason)) if taken else None
+            if part is None or taken is None or taken.digest != row.digest:
+                rows.append(_without(row, row, note=_UNDIVIDED) if part is None else _without(row, taken))
+                days = days or part is not None
+            continue
         is_in_doubt = row.reason in TO_CHECK
         is_removed = is_in_doubt or row.reason == "removed by retention"  # said in each sign-off
         if is_in_doubt and whose == "later":
@@ -173,6 +190,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
             amounts.append(row)
         else:
             moved.append((_holders(changes, row, later), row))
+    moved += [((having[0],), having[1]) for having in divided.values() if having]
     with_amounts = [other for other in later if other.amounts]
     for row in amounts:
         of_usage = {one.id for having, other in moved if other.key[:2] == row.key[:2] for one in having}
@@ -197,6 +215,47 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
         uncompared=sum(left.values()),
         unpriced_events=0 if priced else changes.unpriced_events,
     )
+
+
+_UNDIVIDED = "how many of its events are gone apart from a later sign-off's is not known: sign this period again"
+
+
+def _may_be_deleted(changes: Changes, row: Change) -> bool:
+    """Whether a row of the oldest events may be a credit, which one sign-off alone may count."""
+    if row.reason == "removed by retention or otherwise":
+        return changes.removals is not None and changes.removals.may_be_deleted
+    return row.reason == "removed by retention or deleted"
+
+
+def _common_part(changes: Changes, row: Change, period: Period, parts: Sequence[Changes]) -> Changes | None:
+    """The changes of the later sign-off that has all of a row's which later ones have, and no others; None if unknown.
+
+    It is known where both have the same changes of hashes in the quarters of an hour that they have in common.
+    """
+    having = [(part, its) for part in parts if _has(its := signed_period(part.signoff), row.key)]
+    slots = changes.slots or {}
+    shared = {start: slots[start] for start in slots if any(_overlaps(its, start) for _, its in having)}
+    part = next((one for one, its in having if one.slots == shared and _has_filters_of(its, period)), None)
+    return part if part is not None and _is_whole(changes) and _is_whole(part) else None
+
+
+def _without(row: Change, taken: Change | None, note: str = "") -> Change:
+    """A change without a part of it."""
+    if taken is None:
+        return row
+    return replace(
+        row,
+        events=row.events - taken.events,
+        quantity=Decimal(difference(row.quantity, taken.quantity)),
+        cost=Decimal(difference(row.cost, taken.cost)),
+        digest=row.digest - taken.digest,
+        note=note,
+    )
+
+
+def _is_whole(changes: Changes) -> bool:
+    """Whether the quarters of an hour have all that changed: those that a policy removed are left out there."""
+    return changes.slots is not None and sum(row.digest for row in changes.rows) == sum(changes.slots.values())
 
 
 def _own_days(changes: Changes, period: Period, later: Sequence[Period]) -> tuple[date, ...]:
@@ -305,17 +364,20 @@ def _own_amount(
     later: Sequence[SignOff],
     priced: Sequence[Period],
     rating: Rating,
+    divided: Mapping[Key, tuple[SignOff, Change] | None],
 ) -> Decimal | None:
-    """The part of a changed amount that is not of late events in later sign-offs; None if it cannot be divided.
+    """The part of a changed amount that is not of events in later sign-offs; None if it cannot be divided.
 
-    `priced` are the periods of those later sign-offs that have amounts.
+    `priced` are the periods of those later sign-offs that have amounts, `divided` what they have of removed events.
     """
     same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
-    known = [other for other in same if other.reason != "arrived late"]
+    known = [other for other in same if other.reason != "arrived late" and other.key not in divided]
     if changes.has_other_prices or any(_edit_of(changes, other, period, priced) != "own" for other in known):
         return None
     taken = [late for index, late in changes.shared if late.key[:2] == row.key[:2] and later[index].amounts]
-    return amount_without(row, taken, rating)
+    having = [of_key for key, of_key in divided.items() if of_key and key[:2] == row.key[:2]]
+    taken += [one for other, one in having if other.amounts]
+    return amount_without(row, taken, rating) if taken else row.amount
 
 
 def _overlaps(period: Period, start: datetime) -> bool:

@@ -192,7 +192,7 @@ class Changes:
             if reason != "expected amount":
                 numbers[:1] = [f"external cost {first}" for first in numbers[:1]]
                 numbers = [*self._usage_words(reason), *numbers]
-            text = ", ".join(numbers) or "moved between customers or metrics"
+            text = ", ".join(numbers) or ("events" if reason in WORDS else "moved between customers or metrics")
             if reason == "edited":
                 text = f"{formatting.counted(len(rows), 'total')} by customer and metric"
             parts.append(_WORDS[reason].format(text, self._boundary()))

@@ -98,6 +98,8 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     charges = []
     for row in rows:
         expected = row.expected
+        if expected is not None and not row.lines and row.status == "matched" and any(expected.amounts.values()):
+            row.status = "missing"  # such as the minimum of no quantity, or one within the tolerance
         if expected is None or not expected.is_priced:
             continue
         if not row.lines:
@@ -147,7 +149,7 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
         amount, invoiced = row.amount, row.invoiced
         if row.expected is not None and row.expected.is_priced:
             continue  # its amounts were compared
-        if row.status == "extra" and amount is None:
+        if row.status == "extra" and (amount is None or not invoiced):
             charged = ((line.currency, line.amount) for line in row.lines)
             row.amount_differences = added_amounts(
                 [[(code, paid) for code, paid in charged if code is not None and paid is not None]]

@@ -49,7 +49,7 @@ QUARTER = timedelta(minutes=15)
 STATUSES: tuple[Status, ...] = get_args(Status)
 """In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, the right
 quantity at another amount than expected, or in another currency, usage that has NaN or infinite quantities, usage
-without a price, a difference within the tolerance (0 invoiced without usage matches too)."""
+without a price, a difference within the tolerance (0 invoiced without usage matches too, unless it is charged)."""
 
 QUANTITY_STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed")
 """Statuses of rows whose quantity differs."""
@@ -361,12 +361,21 @@ def compared_row(key: Key, lines: list[InvoiceLine], usage: Usage | None, tolera
 
 def _status(lines: list[InvoiceLine], usage: Usage | None, off: Decimal, tolerance: Decimal) -> Status:
     if off.copy_abs() <= tolerance:
-        return "matched"
+        return "extra" if usage is None and _is_charged(lines) else "matched"
     if not lines:
         return "missing"
     if usage is None:
         return "extra"
     return "over-billed" if off > 0 else "under-billed"
+
+
+def _is_charged(lines: Iterable[InvoiceLine]) -> bool:
+    """Whether the amounts of lines come to anything in a currency: a charge and its reversal do not."""
+    charged: dict[str | None, list[Decimal]] = {}
+    for line in lines:
+        if line.amount:
+            charged.setdefault(line.currency, []).append(line.amount)
+    return any(total(amounts) for amounts in charged.values())
 
 
 def explain(rows: Iterable[Row], duplicates: Mapping[Key, DuplicateUsage], tolerance: Decimal) -> None:

@@ -95,7 +95,7 @@ def repeated_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
             if same != line.line:
                 repeated.append(f"line {line.line:,} is the same as line {same:,}")
         once = total(line.quantity for line in first)
-        if repeated and abs(Decimal(difference(once, row.recomputed or Decimal(0)))) <= tolerance:
+        if repeated and row.usage and abs(Decimal(difference(once, row.usage.quantity))) <= tolerance:
             set_cause(row, Cause(REPEATED, "high", f"the used quantity without a repeated line: {listed(repeated)}"))
 
 
@@ -364,7 +364,12 @@ def quantity_causes(
     priced: PricedUsage | None = None,
 ) -> list[Recognized]:
     """Set the cause of rows whose quantity nothing explains yet. Returns the other periods that are recognized."""
-    rows = [row for row in rows if row.wallets is None]  # hours and largest quantities are read by key
+    # hours and largest quantities are read by key; of missing or extra amounts the quantity may be right
+    rows = [
+        row
+        for row in rows
+        if row.wallets is None and not (row.status in ("missing", "extra") and row.difference.copy_abs() <= tolerance)
+    ]
     differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
     if not differing:
         return []
