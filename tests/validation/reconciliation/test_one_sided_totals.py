@@ -166,3 +166,18 @@ def test_the_tolerance_is_of_quantities_and_hides_no_amount_of_the_book(make: Ma
     assert (stranger.severity, stranger.kind, stranger.customer_id) == ("high", "extra", CUSTOMERS[9])
     assert stranger.too_high == (("EUR", Decimal(2500)),)
     assert not validated(store, right[1:], tolerance="1").findings  # what a seat costs is not known
+
+
+@pytest.mark.parametrize(("amount", "is_found"), [(10, True), ("1.03", True), ("1.02", False), (1, False), (0, False)])
+def test_a_blank_amount_hides_no_line_beyond_the_whole_expected_amount(
+    make: Make, amount: object, is_found: bool
+) -> None:
+    validation = validated(make(used(0, 10)), [line(0, 6, amount), line(0, 4, None)], CALLS)
+    assert bool(validation.findings) == is_found
+    assert validation.unchecked
+    if is_found:
+        finding = only(validation)
+        assert (finding.severity, finding.too_high) == ("high", (("EUR", Decimal(str(amount)) - 1),))
+        assert finding.sentence.endswith(
+            "but 1.00 EUR is expected for 10: that is without line 2, which has no amount."
+        )

@@ -55,7 +55,13 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
     worth,
 )
-from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts, of_part
+from usage_explore.validation.reconciliation.expected import (
+    Expected,
+    compared_amounts,
+    invoiced_amounts,
+    known_amounts,
+    of_part,
+)
 from usage_explore.validation.reconciliation.invoices import InvoiceLine, decimals_of
 from usage_explore.validation.usage_sums import customers_words, joined
 
@@ -110,6 +116,7 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
             continue
         invoiced = compared_amounts(row, expected)
         if invoiced is None:
+            _compare_known(row, expected)
             continue
         differences = {
             currency: Decimal(difference(invoiced.get(currency, Decimal(0)), amount))
@@ -132,6 +139,22 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
                 amounts = invoiced[currency], expected.amounts[currency], expected.exact[currency]
                 charges.append(Charge(row, currency, *amounts, unit, lines))
     return charges
+
+
+def _compare_known(row: Row, expected: Expected) -> None:
+    """Mark a row whose lines with an amount charge more than is expected of all, whatever the others do."""
+    without = [f"{line.line:,}" for line in row.lines if line.amount is None]
+    known = {} if row.status != "matched" or not without else known_amounts(row, expected)
+    more = {
+        code: Decimal(difference(known[code], amount))
+        for code, amount in expected.amounts.items()
+        if amount >= 0 and known.get(code, amount) > total((amount, expected.smallest(code) * len(row.lines)))
+    }
+    if more:
+        row.status, row.amount_differences = "wrong amount", more
+        row.currency, row.amount_difference = _largest(more)
+        which = f"line {without[0]}, which has" if len(without) == 1 else f"lines {listed(without)}, which have"
+        set_cause(row, Cause("lines without an amount", "high", f"without {which} no amount"))
 
 
 def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ from usage_explore.validation.reconciliation.compare import (
     price_or_metric,
     too_much_and_too_little,
 )
-from usage_explore.validation.reconciliation.expected import expected_words, invoiced_amounts
+from usage_explore.validation.reconciliation.expected import expected_words, known_amounts
 from usage_explore.validation.unknown_customers import unknown_words
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, joined
 
@@ -327,7 +327,7 @@ class Differences:
                 recomputed=self._recomputed(row),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
-                charged="" if row.expected is None else exact_sums(invoiced_amounts(row, row.expected) or {}),
+                charged="" if row.expected is None else exact_sums(known_amounts(row, row.expected)),
                 expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
             is_billed = row.status in ("over-billed", "under-billed")

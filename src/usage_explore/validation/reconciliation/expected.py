@@ -129,14 +129,15 @@ class Expected:
 
 def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
     """The lines' amounts by currency; None if one has no amount. Without a currency it is the only expected one."""
+    is_known = len(expected.amounts) == 1 or all(line.currency for line in row.lines)
+    return known_amounts(row, expected) if is_known and all(line.amount is not None for line in row.lines) else None
+
+
+def known_amounts(row: Row, expected: Expected) -> dict[str, Decimal]:
+    """The amounts by currency of the lines that have one, as `invoiced_amounts`."""
     only = next(iter(expected.amounts)) if len(expected.amounts) == 1 else None
-    amounts: list[tuple[str, Decimal]] = []
-    for line in row.lines:
-        currency = line.currency or only
-        if line.amount is None or currency is None:
-            return None
-        amounts.append((currency, line.amount))
-    return added_amounts([amounts])
+    given = ((line.currency or only, line.amount) for line in row.lines)
+    return added_amounts([[(code, paid) for code, paid in given if code is not None and paid is not None]])
 
 
 def compared_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
