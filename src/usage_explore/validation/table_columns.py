@@ -2,7 +2,7 @@
 
 A kind of table, such as invoice lines, declares its columns by name: how a value is read, its other names, whether the
 values must be exact. Names are in any order, in upper or lower case, with spaces or hyphens for underscores. Unknown
-columns are ignored and listed; one that looks like a misspelt known column is an error.
+columns are ignored and listed; one that looks like a misspelt known column is an error where that column is missing.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Columns:
         known: dict[str, str] = {}
         ignored: list[str] = []
         faults: list[Fault] = []
-        for name in records.names:
-            word = re.sub(r"[\s-]+", "_", name.strip().lower())
+        words = [(name, re.sub(r"[\s-]+", "_", name.strip().lower())) for name in records.names]
+        given = {names[word] for _, word in words if word in names}
+        for name, word in words:
             meant = names.get(word)
             if meant in known:
                 faults.append(
@@ -66,7 +67,9 @@ class Columns:
                 )
             elif meant is not None:
                 known[meant] = name
-            elif near := get_close_matches(word[:100], names, n=1, cutoff=_MIN_SIMILARITY):
+            elif (near := get_close_matches(word[:100], names, n=1, cutoff=_MIN_SIMILARITY)) and names[
+                near[0]
+            ] not in given:
                 faults.append(self._fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
             else:
                 ignored.append(name)

@@ -478,6 +478,13 @@ def test_columns_that_are_missing_or_misspelt_are_errors(columns: list[str], mes
     assert any(fault.message.startswith(message) for fault in caught.value.faults)
 
 
+def test_a_column_beside_the_one_that_its_name_is_like_is_no_misspelling() -> None:
+    """Each FOCUS bill was refused: its column ConsumedUnit was taken for ConsumedQuantity."""
+    bill = {"ChargePeriodStart": "2026-09-01", "SkuMeter": "m", "ConsumedQuantity": "2", "ConsumedUnit": "Hours"}
+    control = read_control(pd.DataFrame([bill]))
+    assert (control.lines[0].quantity, control.ignored) == (Decimal(2), ("ConsumedUnit",))
+
+
 def test_floats_are_refused() -> None:
     with pytest.raises(QueryError, match="holds floats"):
         read_control(pd.DataFrame({"day": ["2026-09-01"], "metric": ["m"], "quantity": [1.5]}))
