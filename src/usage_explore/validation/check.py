@@ -61,6 +61,8 @@ AFTER_SIGN_OFF = "after sign-off"
 CHANGED_AFTER_SIGN_OFF = "changed after sign-off"
 """The kind of findings on lines that have what was signed, of usage that was changed or removed since."""
 
+SINCE_SIGN_OFF = (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF)
+
 EARLIER_SIGN_OFF = "earlier sign-off"
 """The cause of lines and control totals that lack what arrived between two sign-offs, which the last one includes."""
 

@@ -24,14 +24,7 @@ from usage_explore.query.url_params import query_string
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, with_ids
 from usage_explore.records.runs import Run, run_id
-from usage_explore.validation.check import (
-    AFTER_SIGN_OFF,
-    CHANGED_AFTER_SIGN_OFF,
-    SEVERITIES,
-    SIGN_OFF_FACT,
-    Finding,
-    Severity,
-)
+from usage_explore.validation.check import SEVERITIES, SIGN_OFF_FACT, SINCE_SIGN_OFF, Finding, Severity
 from usage_explore.validation.decided import RANK, Decided, by_index, decided
 from usage_explore.validation.file_kinds import lacked_files
 from usage_explore.validation.registry import CHECKS
@@ -79,7 +72,7 @@ def _identity(finding: Finding) -> Identity:
     }
     facts = dict(finding.facts)
     kind = finding.kind or _direction(facts)
-    if finding.kind in (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF):  # what came after a later sign-off is another finding
+    if finding.kind in SINCE_SIGN_OFF:  # what came after a later sign-off is another finding
         kind = f"{kind} {facts.get(SIGN_OFF_FACT, '')}".rstrip()
     return Identity(
         check=finding.check,

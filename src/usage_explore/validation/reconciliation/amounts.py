@@ -14,10 +14,10 @@ from usage_explore.pricing.currencies import exact_sums, scale
 from usage_explore.query.queries import Period
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
-    AFTER_SIGN_OFF,
     CHANGED_AFTER_SIGN_OFF,
     EARLIER_SIGN_OFF,
     SIGN_OFF_FACT,
+    SINCE_SIGN_OFF,
     Examination,
     Finding,
     added_amounts,
@@ -349,7 +349,7 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name in (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
+    if cause is not None and cause.name in (*SINCE_SIGN_OFF, EARLIER_SIGN_OFF):
         return 1
     if cause is not None and (cause.name in _OF_TWO or (cause.name == AGGREGATION and cause.severity == "medium")):
         return 2
@@ -389,7 +389,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):
         share = differences.amount_share(rows)
-    numbers, of_last = sorted(line.line for row in rows for line in row.lines), (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF)
+    numbers, of_last = sorted(line.line for row in rows for line in row.lines), SINCE_SIGN_OFF
     more = f" and {len(numbers) - MAX_LISTED_LINES:,} more" if len(numbers) > MAX_LISTED_LINES else ""
     return Finding(
         check=NAME,

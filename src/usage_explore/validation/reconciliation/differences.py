@@ -21,10 +21,9 @@ from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
-    AFTER_SIGN_OFF,
-    CHANGED_AFTER_SIGN_OFF,
     EARLIER_SIGN_OFF,
     SEVERITIES,
+    SINCE_SIGN_OFF,
     Examination,
     Finding,
     Severity,
@@ -100,7 +99,7 @@ def _is_beyond(row: Row) -> bool:
     return row.cause is not None and row.cause.name == BEYOND_AGGREGATION
 
 
-_QUANTITY_CAUSES = (PERIOD, AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF, EARLIER_SIGN_OFF)
+_QUANTITY_CAUSES = (PERIOD, *SINCE_SIGN_OFF, EARLIER_SIGN_OFF)
 """Causes whose words do not say that they are of a quantity."""
 
 
