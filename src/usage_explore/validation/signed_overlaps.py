@@ -173,6 +173,9 @@ def without_later(
                 rows.append(_without(row, row, note=_UNDIVIDED) if part is None else _without(row, taken))
                 days = days or part is not None
             continue
+        if _may_be_deleted(changes, row) and whose == "later":
+            moved.append((_holders(changes, row, later), row))
+            continue
         is_in_doubt = row.reason in TO_CHECK
         is_removed = is_in_doubt or row.reason == "removed by retention"  # said in each sign-off
         if is_in_doubt and whose == "later":

@@ -95,6 +95,9 @@ def test_quantities_that_cancel_out_leave_their_charge_and_two_equal_lines_are_c
     assert [finding.amounts for finding in net.findings if finding.kind == "extra"] == [(("EUR", Decimal(500)),)]
     twice = only(validated(store, [line(0, 10, 1), *[line(0, 0, 500, "setup")] * 2], CALLS))
     assert (twice.kind, twice.amounts) == ("extra", (("EUR", Decimal(1000)),))
+    bare = [{**one, "currency": None} for one in (line(0, 10, 1), line(0, 0, 500, "setup"))]
+    without = only(validated(store, bare, CALLS))
+    assert without.sentence.endswith("has no usage of it, charged 500 without a currency.")
     euros_and_dollars = [line(0, 0, 500, "setup"), line(0, 0, 30, "setup", currency="USD")]
     both = [
         one for one in validated(store, [line(0, 10, 1), *euros_and_dollars], CALLS).findings if one.kind == "extra"

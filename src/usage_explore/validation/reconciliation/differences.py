@@ -340,6 +340,8 @@ class Differences:
                 sentence += ", at the amount that is expected"
             elif row.status in ("missing", "extra"):
                 sentence = ", ".join((sentence, *money(rows)))
+                if row.amount and row.currency is None:
+                    sentence += f", charged {plain(row.amount)} without a currency"
         fits = "each amount is that of the used one, at the unit price of other lines"
         alone = f"; the quantity alone is wrong: {fits}" if row.amount_fits == "used" else ""
         text = (
