@@ -236,7 +236,10 @@ def read(folder: Path, name: str = NAME) -> Manifest | None:
 def is_unreadable(folder: Path, name: str = NAME) -> bool:
     """Whether there is a manifest that `read` cannot give: damaged, of another version, folder or user."""
     try:
-        return os.path.lexists(folder / name) and read(folder, name) is None
+        os.lstat(folder / name)
+        return read(folder, name) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError:
         return name == NAME  # of a folder of another user nothing is known, nor that events were removed
 

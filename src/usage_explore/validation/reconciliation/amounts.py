@@ -389,7 +389,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):
         share = differences.amount_share(rows)
-    numbers, of_last = sorted(line.line for row in rows for line in row.lines), SINCE_SIGN_OFF
+    numbers = sorted(line.line for row in rows for line in row.lines)
     more = f" and {len(numbers) - MAX_LISTED_LINES:,} more" if len(numbers) > MAX_LISTED_LINES else ""
     return Finding(
         check=NAME,
@@ -408,7 +408,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         share_of=share[1],
         facts=(
             ("cause", cause.name),
-            *(((SIGN_OFF_FACT, str(signed.id)),) if signed is not None and cause.name in of_last else ()),
+            *(((SIGN_OFF_FACT, str(signed.id)),) if signed is not None and cause.name in SINCE_SIGN_OFF else ()),
             ("lines", ", ".join(f"{number:,}" for number in numbers[:MAX_LISTED_LINES]) + more),
             ("customers", listed(map(str, customers), most=20)),
         ),
