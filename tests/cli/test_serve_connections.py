@@ -433,14 +433,15 @@ def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixtu
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
     """The log of a server on stderr."""
-    root, hook = logging.getLogger(), sys.unraisablehook
-    handlers, level = root.handlers[:], root.level
+    root, hook, ours = logging.getLogger(), sys.unraisablehook, logging.getLogger("usage_explore")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     logs.to_standard_error()
     try:
         yield
     finally:
         root.handlers[:], sys.unraisablehook = handlers, hook
-        root.setLevel(level)
+        for logger, level in zip((root, ours), levels, strict=True):
+            logger.setLevel(level)
         logging.captureWarnings(False)
 
 
