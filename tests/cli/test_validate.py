@@ -411,9 +411,9 @@ def test_files_wait_until_what_was_loaded_last_has_settled(
     lines = tmp_path / "lines.csv"
     lines.write_text(content)
     command = ["validate", "--database-url", events_database_url, *SEPTEMBER, option, str(lines), "--json", "-"]
-    told = json.loads(CliRunner().invoke(main, [*command, "--check", check]).stdout)
-    (waits,) = told["checks"]
-    assert (told["findings"], told["totals"]["events"]) == ([], 11)
+    document = json.loads(CliRunner().invoke(main, [*command, "--check", check]).stdout)
+    (waits,) = document["checks"]
+    assert (document["findings"], document["totals"]["events"]) == ([], 11)
     assert waits["skipped"] == "1 event of the period arrived within the settle time"
     pinned = CliRunner().invoke(main, [*command, "--check", check, "--as-of", "2026-10-02T00:00:00Z"])
     assert json.loads(pinned.stdout)["findings"]  # an answer of its own time waits for nothing

@@ -19,6 +19,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
+from usage_explore.files.values import EARLIEST, LATEST
 from usage_explore.formatting import counted, span_in, zoned
 from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
@@ -34,6 +35,9 @@ STORED_ID = (
 
 _EDGE = timedelta(hours=14)
 """Time at a month's border that other time zones may have in the neighbouring month."""
+
+_MAX_MONTHS = 12 * (LATEST.year - EARLIEST.year) + 1
+"""Calendar months that have events in any time zone."""
 
 _MAX_EVENTS_PER_DELETE = 50_000
 """Events that one DELETE statement removes, which bounds the size of its parameters."""
@@ -67,10 +71,7 @@ def without_scope(connection: Connection, stage: sql.Identifier, columns: Sequen
 
 def months(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
     """The starts of the calendar months from that of the first instant to that of the last, and the end of the last."""
-    starts = [buckets.floor(first, "month", zone)]
-    while starts[-1] <= last:
-        starts.append(buckets.following(starts[-1], "month", zone))
-    return starts
+    return [*buckets.edges(first, last + timedelta(microseconds=1), "month", zone, _MAX_MONTHS)]
 
 
 def replaced_words(columns: Sequence[str], first: datetime, last: datetime, zone: ZoneInfo) -> str:
@@ -170,11 +171,12 @@ def _check_edges(
     The file is then one of the neighbouring month in another time zone, or has some rows of a month too many.
     """
     statement = sql.SQL("SELECT {month}, min(timestamp), max(timestamp) FROM {stage} s GROUP BY 1 ORDER BY 1")
-    rows = connection.execute(statement.format(month=_month("s"), stage=stage), {"months": starts}).fetchall()
-    for (number, first, last), before, after in zip(rows, [None, *rows], [*rows[1:], None], strict=False):
+    rows = connection.execute(statement.format(month=_month("s"), stage=stage), {"months": starts})
+    spans = {number: (first, last) for number, first, last in rows}
+    for number, (first, last) in spans.items():
         start, end = starts[number - 1], starts[number]
-        is_end = after is not None and after[0] == number + 1 and first >= end - _EDGE
-        is_start = before is not None and before[0] == number - 1 and last < start + _EDGE
+        is_end = number + 1 in spans and first >= end - _EDGE
+        is_start = number - 1 in spans and last < start + _EDGE
         if is_end or is_start:
             since, until = (end - _EDGE, end) if is_end else (start, start + _EDGE)
             others = sum(start <= at < end and not since <= at < until for at in deleted)
