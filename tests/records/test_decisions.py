@@ -38,7 +38,7 @@ from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.signed_again import changes_until, lost_inputs, other_inputs
-from usage_explore.validation.signed_overlaps import overlap_warning
+from usage_explore.validation.signed_periods import overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words
 
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)

@@ -155,7 +155,7 @@ def list_signoffs(
     """
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
-    from usage_explore.validation.signed_overlaps import latest_of_periods
+    from usage_explore.validation.signed_periods import latest_of_periods
 
     if escape_formulas and csv_ is None:
         raise ConfigurationError("--escape-formulas: is for --csv; add it, or leave this out")

@@ -12,7 +12,7 @@ from usage_explore.decimals import rfc3339
 from usage_explore.formatting import counted
 from usage_explore.validation.report.wording import days_signed, left_unsigned, signed_amounts
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
-from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
+from usage_explore.validation.signed_periods import last_signoff, overlap_warning
 
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating

@@ -332,7 +332,7 @@ def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> N
 def _signed_before(store: Store, validation: Validation) -> SignOff | None:
     """The last sign-off of the period and filters; None without one, or where the records cannot be read."""
     from usage_explore.errors import RecordError
-    from usage_explore.validation.signed_overlaps import last_signoff
+    from usage_explore.validation.signed_periods import last_signoff
 
     try:
         return last_signoff(store.signoffs(), validation.period)

@@ -216,7 +216,7 @@ class Decisions(SavedViews, Rates):
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
-        from usage_explore.validation import event_hashes, signed_amounts, signed_overlaps, signed_usage
+        from usage_explore.validation import event_hashes, signed_amounts, signed_periods, signed_usage
         from usage_explore.validation.result import Validation
 
         expect_instance("validation", validation, Validation)
@@ -242,7 +242,7 @@ class Decisions(SavedViews, Rates):
         with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
 
             def check(earlier: Sequence[SignOff]) -> None:
-                last = signed_overlaps.last_signoff(earlier, period)
+                last = signed_periods.last_signoff(earlier, period)
                 if last is None:
                     return
                 is_refused = as_of < last.as_of <= last.signed_at  # not where it was signed as of a time to come
@@ -283,7 +283,7 @@ class Decisions(SavedViews, Rates):
             return signoffs.signoffs(kept, own)
 
     def _signoffs_of(self, period: Period, *, with_usage: bool) -> Sequence[SignOff]:
-        from usage_explore.validation.signed_overlaps import signoffs_of
+        from usage_explore.validation.signed_periods import signoffs_of
 
         if self.records is None:
             return ()
@@ -319,14 +319,14 @@ class Decisions(SavedViews, Rates):
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
-        from usage_explore.validation import signed_amounts, signed_overlaps, signed_usage
+        from usage_explore.validation import signed_amounts, signed_overlaps, signed_periods, signed_usage
         from usage_explore.validation.signed_removals import TO_CHECK
 
         expect_instance("signoff", signoff, SignOff)
         period = signed_usage.signed_period(signoff)
         if until is not None:
             return self._changes_until(signoff, until)
-        later = signed_overlaps.overlapping(signoff, self.signoffs())
+        later = signed_periods.overlapping(signoff, self.signoffs())
         periods = [signed_usage.signed_period(other) for other in later]
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
@@ -334,9 +334,7 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             policy = exists_since and retention.removed_by_policy(connection, self.table, scoped, now)
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods, policy)
-            whole = (
-                signed_overlaps.latest_of_periods(later) if any(row.reason in TO_CHECK for row in found.rows) else ()
-            )
+            whole = signed_periods.latest_of_periods(later) if any(row.reason in TO_CHECK for row in found.rows) else ()
             parts = [
                 signed_usage.changes(connection, self.table, other, now, exists_since, policy=policy) for other in whole
             ]
@@ -365,11 +363,11 @@ class Decisions(SavedViews, Rates):
 
     def _changes_until(self, signoff: SignOff, until: SignOff) -> Changes:
         """What changed from a sign-off to a later one of its period."""
-        from usage_explore.validation import signed_again, signed_overlaps, signed_usage
+        from usage_explore.validation import signed_again, signed_periods, signed_usage
 
         expect_instance("until", until, SignOff)
         period = signed_usage.signed_period(signoff)
-        if until.signed_at <= signoff.signed_at or signed_overlaps.last_signoff([until], period) is None:
+        if until.signed_at <= signoff.signed_at or signed_periods.last_signoff([until], period) is None:
             raise QueryError([Fault("until", "is no later sign-off of the same period; leave it out, or give one")])
         with self._transaction(period) as (connection, scoped):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
@@ -379,7 +377,7 @@ class Decisions(SavedViews, Rates):
             found = signed_again.changes_until(signoff, until, exists_since, policy)
             ids = (("customer_id", row.key[0]) for row in found.rows)
             names = self._directory(connection, scoped).names(ids)
-        note = signed_overlaps.common_note(period, self.signoffs()) if found.corrections or found.to_check else ""
+        note = signed_periods.common_note(period, self.signoffs()) if found.corrections or found.to_check else ""
         return dataclasses.replace(found, names=names, overlap_note=note)
 
     def _recorded_findings(self, ids: Sequence[str]) -> dict[str, RecordedFinding]:

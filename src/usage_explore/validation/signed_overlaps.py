@@ -6,23 +6,21 @@ the corrections of one of them, or billing would charge it several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.decimals import difference
-from usage_explore.errors import QueryError
 from usage_explore.query import buckets
-from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
-from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
+from usage_explore.validation.signed_periods import filter_values
 from usage_explore.validation.signed_removals import TO_CHECK, with_digest
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 from usage_explore.validation.usage_sums import joined
@@ -30,96 +28,7 @@ from usage_explore.validation.usage_sums import joined
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
 
-_EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
-"""Columns whose filters have no event in common if their values have none."""
-
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
-
-
-def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
-    """The last sign-off of each period, of sign-offs that are in order, newest first."""
-    latest: dict[str, SignOff] = {}
-    for one in signed:
-        try:
-            key = period_key(signed_period(one))
-        except QueryError:
-            key = one.params
-        latest.setdefault(key, one)
-    return list(latest.values())
-
-
-def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
-    """The last sign-off of a resolved period with its filters, of sign-offs that are in order, newest first."""
-    return next(signoffs_of(signed, period), None)
-
-
-def signoffs_of(signed: Iterable[SignOff], period: Period) -> Iterator[SignOff]:
-    """The sign-offs of a resolved period with its filters, in order."""
-    key = period_key(period)
-
-    def is_of_it(one: SignOff) -> bool:
-        try:
-            return period_key(signed_period(one)) == key
-        except QueryError:
-            return False
-
-    return filter(is_of_it, signed)
-
-
-def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, ...]:
-    """The later sign-offs of other periods that may have events of this one, as far as this version can read them."""
-    later = (other for other in signed if other.signed_at > signoff.signed_at)
-    return _of_other_periods(signed_period(signoff), later)
-
-
-def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
-    """What signing a resolved period does to the last sign-offs of other periods that may have events of it; or "".
-
-    `signed` is in order, newest first.
-    """
-    standing = _of_other_periods(period, latest_of_periods(signed))
-    if not standing:
-        return ""
-    names = [
-        f"{str(one.id)[:8]} ({period_words(one)}, signed by {formatting.data_value(one.author)})" for one in standing
-    ]
-    one = len(names) == 1
-    return (
-        f"this period has events in common with {'sign-off' if one else 'the sign-offs'}"
-        f" {joined(names)}: both include them, so invoice them once. Once this period is"
-        f" signed, corrections of these events are in its sign-off, not in the earlier {'one' if one else 'ones'}."
-    )
-
-
-def common_note(period: Period, signed: Iterable[SignOff]) -> str:
-    """A warning on the corrections until a resolved period was signed again, if other signed periods have events of it.
-
-    "" if none has. These corrections are differences between the sums of two sign-offs, which do not separate the
-    common events from the others.
-    """
-    names = [f"{str(one.id)[:8]} ({period_words(one)})" for one in _of_other_periods(period, latest_of_periods(signed))]
-    if not names:
-        return ""
-    return (
-        f"it has events in common with {joined(names)}: what changed in them may be among the corrections of both,"
-        " so bill each event once"
-    )
-
-
-def _of_other_periods(period: Period, signed: Iterable[SignOff]) -> tuple[SignOff, ...]:
-    """The sign-offs of other periods that may have events of a resolved one, as far as this version can read them."""
-    result = []
-    for other in signed:
-        try:
-            its = signed_period(other)
-        except QueryError:
-            continue
-        is_other = period_key(its) != period_key(period)
-        if is_other and its.span[0] < period.span[1] and period.span[0] < its.span[1]:
-            both = ((_filter_values(period, name), _filter_values(its, name)) for name in _EXACT_COLUMNS)
-            if not any(one and two and not one & two for one, two in both):
-                result.append(other)
-    return tuple(result)
 
 
 def without_later(
@@ -269,8 +178,8 @@ def _own_days(changes: Changes, period: Period, later: Sequence[Period]) -> tupl
         other
         for other in later
         if _has_filters_of(other, period)
-        and _filter_values(other, "customer_id") in (set(), _filter_values(period, "customer_id"))
-        and _filter_values(other, "metric_key") in (set(), _filter_values(period, "metric_key"))
+        and filter_values(other, "customer_id") in (set(), filter_values(period, "customer_id"))
+        and filter_values(other, "metric_key") in (set(), filter_values(period, "metric_key"))
     ]
     own = [start for start in changes.slots if not any(_contains(other, start) for other in every)]
     days = {buckets.local_date(start, period.zone) for start in own}
@@ -392,12 +301,6 @@ def _contains(period: Period, start: datetime) -> bool:
     return period.span[0] <= start and start + SLOT <= period.span[1]
 
 
-def _filter_values(period: Period, name: str) -> set[Any]:
-    """The values to which a period is filtered by a column; none without a filter."""
-    value = getattr(period, name)
-    return set(value) if isinstance(value, tuple) else set() if value is None else {value}
-
-
 def _covers(later: Period, period: Period) -> bool:
     """Whether a later period has all events of a period of its customer and metrics, which are columns of rows."""
     is_within = later.span[0] <= period.span[0] and period.span[1] <= later.span[1]
@@ -417,5 +320,5 @@ def _has_filters_of(later: Period, period: Period) -> bool:
 
 def _has(later: Period, key: Key) -> bool:
     """Whether a customer and metric are of a period."""
-    customers, metrics = _filter_values(later, "customer_id"), later.metric_key
+    customers, metrics = filter_values(later, "customer_id"), later.metric_key
     return (not customers or UUID(key[0]) in customers) and (not metrics or key[1] in metrics)

@@ -46,7 +46,7 @@ from usage_explore.validation.report.wording import (
 )
 from usage_explore.validation.review import Review, organization_of
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
-from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
+from usage_explore.validation.signed_periods import last_signoff, overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words, signed_period
 from usage_explore.validation.similar import fitting
 
