@@ -312,7 +312,7 @@ class Decisions(SavedViews, Rates):
         signed, also none for lack of a price, are rated again by `prices` and `wallets` as in `rate`, by default the
         table `usage_prices` and the preferred currencies that were signed. Amounts of a price book that was given are
         not compared with those of another one in the table, nor is a sign-off without a book: `amounts_note` says so.
-        What the period has in common with a later sign-off of another period is counted there: `taken_over` has it.
+        What changed since a later sign-off of another period, in events of both, is counted there: `taken_over` has it.
         `until`, a later sign-off of the same period, gives instead what changed from one to the other, by the numbers
         that both froze: what the later one includes. Raises `QueryError` for a sign-off that this version cannot read,
         an `until` of another period and faulty prices, `RecordError`, `ScopeError`, `DatabaseError`.
@@ -320,7 +320,6 @@ class Decisions(SavedViews, Rates):
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
         from usage_explore.validation import signed_amounts, signed_overlaps, signed_periods, signed_usage
-        from usage_explore.validation.signed_removals import TO_CHECK
 
         expect_instance("signoff", signoff, SignOff)
         period = signed_usage.signed_period(signoff)
@@ -334,9 +333,10 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             policy = exists_since and retention.removed_by_policy(connection, self.table, scoped, now)
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods, policy)
-            whole = signed_periods.latest_of_periods(later) if any(row.reason in TO_CHECK for row in found.rows) else ()
+            are_parts = any(row.reason != "arrived late" for row in found.rows)
             parts = [
-                signed_usage.changes(connection, self.table, other, now, exists_since, policy=policy) for other in whole
+                signed_usage.changes(connection, self.table, other, now, exists_since, policy=policy)
+                for other in (later if are_parts else ())
             ]
         rating = None
         if policy is None:

@@ -6,8 +6,8 @@ the corrections of one of them, or billing would charge it several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
@@ -19,10 +19,11 @@ from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
+from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
 from usage_explore.validation.signed_periods import filter_values
 from usage_explore.validation.signed_removals import TO_CHECK, with_digest
-from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
+from usage_explore.validation.signed_usage import LATE, SIGNED_TWICE, Change, Changes, period_words, signed_period
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -31,103 +32,205 @@ if TYPE_CHECKING:
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """The later sign-offs of a period that may have events of a signed one, newest first, with the changes since each.
+
+    Without changes nothing but late events changed in the signed period.
+    """
+
+    signoffs: tuple[SignOff, ...]
+    period: Period
+    changes: tuple[Changes, ...]
+
+    def change(self, key: Key) -> Change | None:
+        """What changed since the oldest in the events of a key that it had signed, None without a change."""
+        return _known_change(self.changes[-1], key) if self.changes else None
+
+    def parts(self, key: Key) -> list[tuple[SignOff, Change]]:
+        """That change by sign-off: from each to the next."""
+        result, newer = [], None
+        for one, changes in zip(self.signoffs, self.changes, strict=False):
+            its = _known_change(changes, key)
+            part = _without(its or Change(key, "changed or removed"), newer)
+            result += [(one, part)] if _is_some(part) else []
+            newer = its
+        return result
+
+    def holder(self, row: Change) -> SignOff:
+        """The newest that has all of a change."""
+        if row.amount is not None:
+            return next((one for one in self.signoffs if one.amounts), self.signoffs[0])
+        parts = self.parts(row.key)
+        return parts[0][0] if len(parts) == 1 else self.signoffs[0]
+
+    def is_compared(self, changes: Changes) -> bool:
+        """Whether hashes tell if anything of a key changed."""
+        return bool(self.changes) and not (self.changes[-1].content_note or changes.content_note)
+
+    def may_have(self, changes: Changes, key: Key) -> bool:
+        """Whether a change of known events of a key may be among its own: it is not if they are as it signed them."""
+        return _has(self.period, key) and (not self.is_compared(changes) or self.change(key) is not None)
+
+    def has_all(self, changes: Changes, row: Change) -> bool:
+        """Whether it has all of a change that is of its events: nothing of it had been signed."""
+        if not self.is_compared(changes):
+            return True
+        its, slots = self.change(row.key), (changes.slots or {}, self.changes[-1].slots or {})
+        period = signed_period(changes.signoff)
+        here = {start: digest for start, digest in slots[0].items() if _overlaps(self.period, start)}
+        there = {start: digest for start, digest in slots[1].items() if _overlaps(period, start)}
+        return (its is not None and its.digest == row.digest) or here == there
+
+    def is_within(self, period: Period) -> bool | None:
+        """Whether all of its changes of events that it had signed are in a period, or none; None if that is unknown."""
+        changes = self.changes[-1] if self.changes else None
+        if changes is None or not changes.slots or not _is_whole(changes):
+            return None
+        if not any(_overlaps(period, start) for start in changes.slots):
+            return False
+        is_all = all(_contains(period, start) for start in changes.slots)
+        return True if is_all and _has_filters_of(period, self.period) else None
+
+
+def _known_change(changes: Changes, key: Key) -> Change | None:
+    return next((row for row in changes.rows if row.key == key and row.reason not in LATE), None)
+
+
+def _is_some(change: Change) -> bool:
+    return bool(change.events or change.quantity or change.cost or change.digest)
+
+
 def without_later(
     changes: Changes, later: Sequence[SignOff], rating: Rating | None = None, parts: Sequence[Changes] = ()
 ) -> Changes:
     """The changes without those that are, or may be, of later sign-offs that have a part of the events.
 
-    Late events are separated before. Other changes are separated by customer and metric, and by the quarters of an hour
-    in which events changed: they are a later sign-off's if all of these are in its period. An amount goes with the
-    usage that changed it, and is counted in a later sign-off only if that has amounts. Late events in both parts divide
-    it by `rating`, if each unit has the same price; else their row says that it cannot be divided. `uncompared` counts
-    what cannot be separated, such as a customer's metric with edits in both parts. What a retention policy removed is
+    What a later sign-off had signed is not among its changes, `parts`, and stays here. Late events are separated
+    before. Other changes are separated by customer and metric, and by the quarters of an hour in which events changed:
+    they are a later sign-off's if all of these are in its period, and it has as much. An amount goes with the usage
+    that changed it, and is counted in a later sign-off only if that has amounts. Late events in both parts divide it by
+    `rating`, if each unit has the same price; else their row says that it cannot be divided. `uncompared` counts what
+    cannot be separated, such as a customer's metric with edits in both parts. What a retention policy removed is
     nothing to bill, and stays among the changes of each sign-off that has it, as does what cannot be distinguished from
-    it. Of the oldest events that may have been deleted, each sign-off has its own: `parts`, what changed in the later
-    sign-offs, divides them. What that does not divide has a row to check without numbers.
+    it. Of the oldest events that may have been deleted, each sign-off has its own: `parts` divides them. What that does
+    not divide has a row to check without numbers.
     """
     if not later:
         return changes
     names = joined([f"{str(other.id)[:8]} ({period_words(other)})" for other in later])
-    note = f"it has events in common with {names}, signed later: what changed in them is counted there"
-    rows, days = [], False
+    note = f"it has events in common with {names}, signed later: what changed in them since is counted there"
+    by_period: dict[str, list[SignOff]] = {}
+    for other in later:
+        by_period.setdefault(period_key(signed_period(other)), []).append(other)
+    by_id = {part.signoff.id: part for part in parts}
+    others = [
+        _Later(tuple(of_it), signed_period(of_it[0]), tuple(by_id[one.id] for one in of_it if one.id in by_id))
+        for of_it in by_period.values()
+    ]
+    period = signed_period(changes.signoff)
+    latest = [other.changes[0] for other in others if other.changes]
+    rows, days = [row for row in changes.rows if row.reason == "arrived late"], False
     moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]
-    amounts = []
-    left = {"edits": 0, "amounts": 0}
-    undivided: set[tuple[str, str]] = set()
-    divided: dict[Key, tuple[SignOff, Change] | None] = {}
-    period, periods = signed_period(changes.signoff), [signed_period(other) for other in later]
-    priced = [each for each, other in zip(periods, later, strict=True) if other.amounts]
+    left: dict[str, list[Key]] = {"edits": [], "amounts": []}
+    settled: set[Key] = set()
+    divided: set[Key] = set()
     for row in changes.rows:
-        if row.reason == "arrived late":
-            rows.append(row)
+        if row.reason in LATE or row.reason == "expected amount":
             continue
-        is_amount = row.reason == "expected amount"
-        whose = _amount_of(changes, row, period, priced) if is_amount else _edit_of(changes, row, period, periods)
-        if is_amount and whose == "unknown" and rating is not None:
-            own = _own_amount(changes, row, period, later, priced, rating, divided)
-            if own is not None and row.amount is not None:
-                rows += [replace(row, amount=own)] if own else []
-                rest = Decimal(difference(row.amount, own))
-                amounts += [replace(row, amount=rest)] if rest else []
-                continue
+        whose = _edit_of(changes, row, period, others)
         if _may_be_deleted(changes, row) and whose == "unknown":
-            part = _common_part(changes, row, period, parts)
-            its = () if part is None else part.rows
-            taken = next((one for one in its if one.key == row.key and one.digest), None)
+            part = _common_part(changes, row, period, latest)
+            taken = next((one for one in (part.rows if part else ()) if one.key == row.key and one.digest), None)
             if part is None:
-                left["edits"] += 1
+                left["edits"].append(row.key)
             else:
-                divided[row.key] = (part.signoff, replace(taken, reason=row.reason)) if taken else None
+                divided.add(row.key)
+                moved += [((part.signoff,), replace(taken, reason=row.reason))] if taken else []
             if part is None or taken is None or taken.digest != row.digest:
                 rows.append(_without(row, row, note=_UNDIVIDED) if part is None else _without(row, taken))
                 days = days or part is not None
             continue
-        if _may_be_deleted(changes, row) and whose == "later":
-            moved.append((_holders(changes, row, later), row))
+        if row.reason not in _REMOVED and (theirs := _divided(row.key, others, period)):
+            rows += [rest] if (rest := _rest(row, theirs)) else []
+            moved += [((one,), its) for one, its in theirs]
+            divided.add(row.key)
+            days = days or rest is not None
+            continue
+        if whose == "later" and (_may_be_deleted(changes, row) or row.reason not in _REMOVED):
+            if any(other.has_all(changes, row) for other in others if other.may_have(changes, row.key)):
+                moved.append((_holders(changes, row, others), row))
+                settled.add(row.key)
+            else:
+                left["edits"].append(row.key)
             continue
         is_in_doubt = row.reason in TO_CHECK
-        is_removed = is_in_doubt or row.reason == "removed by retention"  # said in each sign-off
         if is_in_doubt and whose == "later":
             row = replace(row, reason="removed by retention or in a later sign-off")
-        if whose == "own" or is_removed:
+        if whose == "own" or row.reason in _REMOVED:  # said in each sign-off
             rows.append(row)
-        if whose == "own":
-            days = days or not is_amount
-        elif is_removed:
-            left["edits"] += is_in_doubt and whose == "unknown"
-        elif whose == "unknown":
-            left["amounts" if is_amount else "edits"] += 1
-            undivided |= {row.key[:2]} if is_amount else set()
-        elif is_amount:
-            amounts.append(row)
+            days = days or whose == "own"
+            left["edits"] += [row.key] if is_in_doubt and whose == "unknown" else []
         else:
-            moved.append((_holders(changes, row, later), row))
-    moved += [((having[0],), having[1]) for having in divided.values() if having]
-    with_amounts = [other for other in later if other.amounts]
+            left["edits"].append(row.key)
+    for row in changes.rows:
+        if row.reason != SIGNED_TWICE:
+            continue
+        # what changed in a later sign-off may be these events, which it had signed
+        having = [] if row.key in settled | divided else [other for other in others if other.change(row.key)]
+        if all(other.is_within(period) is False for other in having):
+            rows.append(row)
+        elif theirs := _divided(row.key, others, period):
+            rows += [rest] if (rest := _rest(row, theirs)) else []
+            moved += [((one,), its) for one, its in theirs]
+            divided.add(row.key)
+        else:
+            left["edits"].append(row.key)
+    with_amounts = [other for other in others if any(one.amounts for one in other.signoffs)]
+    amounts: list[Change] = []
+    for row in changes.rows:
+        if row.amount is None:
+            continue
+        whose = _amount_of(changes, row, period, with_amounts, divided, left["edits"])
+        own = row.amount if whose == "own" else None
+        if whose == "unknown" and rating is not None and row.key[:2] not in {key[:2] for key in left["edits"]}:
+            own = _own_amount(changes, row, period, with_amounts, rating, moved, divided)
+        if own is None and whose == "unknown":
+            left["amounts"].append(row.key)
+            continue
+        its = Decimal(difference(row.amount, own or Decimal(0)))
+        rows += [replace(row, amount=own)] if own else []
+        amounts += [replace(row, amount=its)] if its else []
     for row in amounts:
         of_usage = {one.id for having, other in moved if other.key[:2] == row.key[:2] for one in having}
-        holders = tuple(other for other in with_amounts if other.id in of_usage and _has(signed_period(other), row.key))
+        holders = tuple(one for one in later if one.amounts and one.id in of_usage)
         moved.append((holders or _holders(changes, row, with_amounts), row))
+    if any(row.reason == SIGNED_TWICE for row in rows):
+        note += "; what had arrived before that is counted here, and in what was signed there: bill it once"
     if left["edits"]:
-        edits = formatting.counted(left["edits"], "other change")
+        edits = formatting.counted(len(left["edits"]), "other change")
         note += f"; {edits} of usage cannot be distinguished from those there"
     if left["amounts"]:
-        changed = formatting.counted(left["amounts"], "changed expected amount")
+        changed = formatting.counted(len(left["amounts"]), "changed expected amount")
         note += f"; {changed} cannot be distinguished from those there"
     if any(left.values()):
         note += "; sign this period again to count them"
-    where = joined([str(other.id)[:8] for other in with_amounts])
+    where = joined([str(other.id)[:8] for other in later if other.amounts])
     unknown = f"its amount cannot be separated from that in {where}: sign this period again"
+    undivided = {key[:2] for key in left["amounts"]}
     return replace(
         changes,
         rows=tuple(replace(row, note=unknown) if row.key[:2] in undivided else row for row in rows),
-        days=_own_days(changes, period, periods) if days else (),
+        days=_own_days(changes, period, [other.period for other in others]) if days else (),
         overlap_note=note,
         taken_over=_taken_over(moved, changes.wallets),
-        uncompared=sum(left.values()),
-        unpriced_events=0 if priced else changes.unpriced_events,
+        uncompared=sum(map(len, left.values())),
+        unpriced_events=0 if with_amounts else changes.unpriced_events,
     )
 
+
+_REMOVED = TO_CHECK | {"removed by retention"}
+"""Reasons of rows that are said in each sign-off that has them."""
 
 _UNDIVIDED = "how many of its events are gone apart from a later sign-off's is not known: sign this period again"
 
@@ -165,6 +268,22 @@ def _without(row: Change, taken: Change | None, note: str = "") -> Change:
     )
 
 
+def _rest(row: Change, theirs: Iterable[tuple[SignOff, Change]]) -> Change | None:
+    """A change without what later sign-offs have of it; None if nothing is left."""
+    for _, its in theirs:
+        row = _without(row, its)
+    if row.reason in LATE or not row.digest:
+        return row if row.events or row.quantity or row.cost else None
+    is_counted = row.events or row.quantity or row.cost
+    return replace(row, reason="changed or removed" if is_counted else "edited")
+
+
+def _divided(key: Key, others: Sequence[_Later], period: Period) -> list[tuple[SignOff, Change]]:
+    """What later sign-offs have of the changes of a key, if these are of one period; [] if that is unknown."""
+    having = [other for other in others if other.change(key)]
+    return having[0].parts(key) if len(having) == 1 and having[0].is_within(period) else []
+
+
 def _is_whole(changes: Changes) -> bool:
     """Whether the quarters of an hour have all that changed: those that a policy removed are left out there."""
     return changes.slots is not None and sum(row.digest for row in changes.rows) == sum(changes.slots.values())
@@ -197,9 +316,10 @@ def _by_periods(period: Period, others: Sequence[Period]) -> Whose | None:
     return None if others else "own"
 
 
-def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[Period]) -> Whose:
+def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[_Later]) -> Whose:
     """Whose a change of known events is, by the quarters of an hour in which any event of the period changed."""
-    others = [other for other in later if _has(other, row.key)]
+    having = [other for other in later if _has(other.period, row.key)]
+    others = [other.period for other in having if other.may_have(changes, row.key)]
     if whose := _by_periods(period, others):
         return whose
     if not changes.slots:
@@ -216,7 +336,7 @@ def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[Peri
             return "unknown"
     if not own or not shared:
         return "later" if shared else "own"
-    if len(others) < len(later):
+    if len(having) < len(later):
         return "unknown"  # other rows are of other sign-offs
     found = with_digest(changes.rows, sum(changes.slots[start] for start in own))
     return "unknown" if found is None else "own" if row in found else "later"
@@ -240,55 +360,75 @@ def _taken_over(
     return tuple(result)
 
 
-def _holders(changes: Changes, row: Change, later: Sequence[SignOff]) -> tuple[SignOff, ...]:
+def _holders(changes: Changes, row: Change, later: Sequence[_Later]) -> tuple[SignOff, ...]:
     """The newest of the later sign-offs that has a change which one of them has; all that may, if that is unknown."""
     period = signed_period(changes.signoff)
-    having = [(other, its) for other in later if _has(its := signed_period(other), row.key)]
-    inside = [its for _, its in having if _has_filters_of(its, period)]
+    having = [other for other in later if _has(other.period, row.key)]
+    having = [other for other in having if row.amount is not None or other.may_have(changes, row.key)]
+    inside = [other.period for other in having if _has_filters_of(other.period, period)]
     shared = [start for start in changes.slots or () if any(_contains(its, start) for its in inside)]
-    for other, its in having:
-        if _covers(its, period):
-            return (other,)
-        within = [start for start in shared if _overlaps(its, start)]
-        if its in inside and shared and within == shared:
-            return (other,)
+    for other in having:
+        if _covers(other.period, period):
+            return (other.holder(row),)
+        within = [start for start in shared if _overlaps(other.period, start)]
+        if other.period in inside and shared and within == shared:
+            return (other.holder(row),)
         if within or not shared:
             break
-    return tuple(other for other, _ in having)
+    return tuple(other.holder(row) for other in having)
 
 
-def _amount_of(changes: Changes, row: Change, period: Period, later: Sequence[Period]) -> Whose:
-    """Whose a change of an expected amount is: that of the usage of its customer and metric that changed."""
-    if whose := _by_periods(period, [other for other in later if _has(other, row.key)]):
+def _amount_of(
+    changes: Changes,
+    row: Change,
+    period: Period,
+    later: Sequence[_Later],
+    divided: Collection[Key],
+    unknown: Collection[Key],
+) -> Whose:
+    """Whose a change of an expected amount is: that of the usage of its customer and metric that changed.
+
+    `divided` are the keys of usage that changed in both, `unknown` those of which it is unknown where.
+    """
+    whose = _by_periods(period, [other.period for other in later if _has(other.period, row.key)])
+    if whose == "own":
         return whose
-    same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.reason != "expected amount"]
-    found = {"own" if other.reason == "arrived late" else _edit_of(changes, other, period, later) for other in same}
-    found |= {"later"} if any(late.key[:2] == row.key[:2] for _, late in changes.shared) else set()
-    if changes.has_other_prices or len(found) != 1:
+    if any(key[:2] == row.key[:2] for key in unknown):
         return "unknown"
-    return found.pop()
+    same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
+    found: set[Whose] = {
+        "own" if other.reason in LATE else _edit_of(changes, other, period, later)
+        for other in same
+        if other.key not in divided
+    }
+    if any(other.key in divided for other in same):
+        found |= {"own", "later"}
+    if any(late.key[:2] == row.key[:2] for _, late in changes.shared):
+        found.add("later")
+    if whose and found <= {whose}:
+        return whose
+    return "unknown" if changes.has_other_prices or len(found) != 1 else found.pop()
 
 
 def _own_amount(
     changes: Changes,
     row: Change,
     period: Period,
-    later: Sequence[SignOff],
-    priced: Sequence[Period],
+    later: Sequence[_Later],
     rating: Rating,
-    divided: Mapping[Key, tuple[SignOff, Change] | None],
+    moved: Iterable[tuple[tuple[SignOff, ...], Change]],
+    divided: Collection[Key],
 ) -> Decimal | None:
     """The part of a changed amount that is not of events in later sign-offs; None if it cannot be divided.
 
-    `priced` are the periods of those later sign-offs that have amounts, `divided` what they have of removed events.
+    `later` are those that have amounts, `moved` what any of them has of the usage, `divided` the keys of which that is
+    a part.
     """
     same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
-    known = [other for other in same if other.reason != "arrived late" and other.key not in divided]
-    if changes.has_other_prices or any(_edit_of(changes, other, period, priced) != "own" for other in known):
+    known = [other for other in same if other.reason not in LATE and other.key not in divided]
+    if changes.has_other_prices or any(_edit_of(changes, other, period, later) == "unknown" for other in known):
         return None
-    taken = [late for index, late in changes.shared if late.key[:2] == row.key[:2] and later[index].amounts]
-    having = [of_key for key, of_key in divided.items() if of_key and key[:2] == row.key[:2]]
-    taken += [one for other, one in having if other.amounts]
+    taken = [other for having, other in moved if other.key[:2] == row.key[:2] and all(one.amounts for one in having)]
     return amount_without(row, taken, rating) if taken else row.amount
 
 

@@ -68,8 +68,8 @@ def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
     one = len(names) == 1
     return (
         f"this period has events in common with {'sign-off' if one else 'the sign-offs'}"
-        f" {joined(names)}: both include them, so invoice them once. Once this period is"
-        f" signed, corrections of these events are in its sign-off, not in the earlier {'one' if one else 'ones'}."
+        f" {joined(names)}: both include them, so invoice them once. Once this period is signed, what changes in them"
+        f" then is among its corrections, what changed before among those of the earlier {'one' if one else 'ones'}."
     )
 
 

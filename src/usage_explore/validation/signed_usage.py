@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, func, select
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, rfc3339, total
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Reason = Literal[
     "arrived late",
+    "arrived before a later sign-off",
     "changed or removed",
     "edited",
     "removed by retention",
@@ -52,10 +53,15 @@ Reason = Literal[
 ]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
-other events with the same sums; older events removed by a retention policy, or by that or a deletion; such or newer
-ones, of which a later sign-off may have some; all that a next sign-off includes; last, what the price book makes of it.
+"""Why the usage differs from the signed one: events ingested after the signed `as_of`; such that a later sign-off of
+another period had signed already; other events, or other numbers; other events with the same sums; older events removed
+by a retention policy, or by that or a deletion; such or newer ones, of which a later sign-off may have some; all that a
+next sign-off includes; last, what the price book makes of it.
 """
+
+SIGNED_TWICE: Reason = "arrived before a later sign-off"
+LATE: set[Reason] = {"arrived late", SIGNED_TWICE}
+"""Reasons of events that arrived after the signed `as_of`."""
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
 
@@ -64,6 +70,7 @@ _MAX_LISTED_METRICS = 3
 
 _WORDS: dict[Reason, str] = {
     "arrived late": "{}, arrived late",
+    SIGNED_TWICE: "{}, arrived late, and in what was signed with a later sign-off: bill it once",
     "changed or removed": "{}, changed or removed after the sign-off",
     "edited": "events edited or exchanged with the same sums in {}",
     **WORDS,
@@ -325,62 +332,43 @@ def period_words(signoff: SignOff) -> str:
     return describe(signed_period(signoff).replace(as_of=None))
 
 
-def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Period] = ()) -> Select[Any]:
-    """The usage of a resolved period without `as_of`, split at this time of ingestion.
+_KNOWN, _LATE, _SIGNED_LATER = -1, -2, -3
+"""Places of events that no later sign-off counts: known as of the sign-off, later, and signed with a later one."""
 
-    Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, then `events`, `quantity` and `cost` as of the
-    time, and the same with `late_` before, of what was ingested after it and is in no period of `later`; `digest` is
-    the sum of the hashes of the events as of the time, `shared_events` counts those after it in a period of `later`.
+
+def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Period] = ()) -> Select[Any]:
+    """The usage of a resolved period without `as_of`, by key and by when it was ingested.
+
+    Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, `place`, `events`, `quantity`, `cost`, and
+    `digest`, the sum of the hashes of the events. Events ingested after the time have as `place` the first period of
+    `later` that has them and after whose `as_of` they were ingested, by its index.
     """
     c = table.c
     keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
-    known, arrived_late = c.ingested_at <= as_of, c.ingested_at > as_of
-    in_later = or_(false(), *_in(table, later)).is_(True)
-    late, shared = and_(arrived_late, ~in_later), and_(arrived_late, in_later)
-    digest = func.coalesce(func.sum(event_hash(table)).filter(known), 0).label("digest")
-    number = func.count().filter(shared).label("shared_events")
+    inside = [and_(*conditions(table, other.replace(as_of=None))) for other in later]
+    whens: list[tuple[ColumnElement[bool], int]] = [(c.ingested_at <= as_of, _KNOWN)]
+    whens += [
+        (and_(has, c.ingested_at > other.as_of), index)
+        for index, (has, other) in enumerate(zip(inside, later, strict=True))
+    ]
+    place = case(*whens, *((has, _SIGNED_LATER) for has in inside), else_=_LATE).label("place")
     return (
-        select(*keys, *_sums(table, known), *_sums(table, late, "late_"), digest, number)
+        select(
+            *keys,
+            place,
+            func.count().label("events"),
+            func.coalesce(func.sum(c.quantity), 0).label("quantity"),
+            func.coalesce(func.sum(c.external_cost_amount), 0).label("cost"),
+            func.sum(event_hash(table)).label("digest"),
+        )
         .where(*conditions(table, period.replace(as_of=None)))
-        .group_by(*keys)
-    )
-
-
-def shared_statement(table: Table, period: Period, as_of: datetime, later: Sequence[Period]) -> Select[Any]:
-    """The events of a resolved period that arrived after a time and are in a later period, by the first that has them.
-
-    Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, `position` of the period, `events`, `quantity`,
-    `cost`.
-    """
-    c = table.c
-    currency = currency_codes(c.external_cost_currency).label("currency")
-    position = case(*((inside, index) for index, inside in enumerate(_in(table, later)))).label("position")
-    keys = (c.customer_id, c.metric_key, c.wallet_currency, currency, position)
-    late = and_(c.ingested_at > as_of, position.is_not(None))
-    return (
-        select(*keys, *_sums(table, true())).where(*conditions(table, period.replace(as_of=None)), late).group_by(*keys)
-    )
-
-
-def _in(table: Table, periods: Sequence[Period]) -> list[ColumnElement[bool]]:
-    return [and_(*conditions(table, period.replace(as_of=None))) for period in periods]
-
-
-def _sums(table: Table, condition: ColumnElement[bool], prefix: str = "") -> tuple[ColumnElement[Any], ...]:
-    c = table.c
-    summed = {"quantity": c.quantity, "cost": c.external_cost_amount}
-    return (
-        func.count().filter(condition).label(f"{prefix}events"),
-        *(
-            func.coalesce(func.sum(column).filter(condition), 0).label(f"{prefix}{name}")
-            for name, column in summed.items()
-        ),
+        .group_by(*keys, place)
     )
 
 
 def usage(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[UsageLine, ...]:
     """The usage of a resolved period as of a time, by key."""
-    lines = [_line(row) for row in connection.execute(statement(table, period, as_of)) if row.events]
+    lines = [_line(row) for row in connection.execute(statement(table, period, as_of)) if row.place == _KNOWN]
     return tuple(sorted(lines, key=_order))
 
 
@@ -397,34 +385,30 @@ def changes(
     """What changed in a signed period since; `exists_since` is the time before which events were removed.
 
     `policy` is the time before which a retention policy did so, None without one. Late events that are in a later
-    signed period are counted there, and left out here.
+    signed period and were ingested after its `as_of` are counted there, and `shared` here.
     """
     period = signed_period(signoff)
     signed = {line.key: line for line in signoff.usage}
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == hash_probe(connection)
+    known = {key: replace(_NOTHING, key=key) for key in signed}
     rows: list[Change] = []
-    seen: set[Key] = set()
-    has_shared = False
+    shared: list[tuple[int, Change]] = []
     for row in connection.execute(statement(table, period, signoff.as_of, later)):
-        key = _key(row)
-        seen.add(key)
-        has_shared = has_shared or row.shared_events > 0
-        rows += changed(signed.get(key, _NOTHING), _line(row), has_hashes)
-        if row.late_events:
-            rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
-    for key, line in signed.items():
-        if key not in seen:
-            rows += changed(line, replace(_NOTHING, key=key), has_hashes)
-    shared: tuple[tuple[int, Change], ...] = ()
-    if has_shared:
-        found = connection.execute(shared_statement(table, period, signoff.as_of, later))
-        late = [(row.position, Change(_key(row), "arrived late", row.events, row.quantity, row.cost)) for row in found]
-        shared = tuple(sorted(late, key=lambda item: (item[0], _order(item[1]))))
+        if row.place == _KNOWN:
+            known[_key(row)] = _line(row)
+            continue
+        change = Change(_key(row), "arrived late", row.events, row.quantity, row.cost)
+        if row.place >= 0:
+            shared.append((row.place, change))
+        else:
+            rows.append(replace(change, reason=SIGNED_TWICE) if row.place == _SIGNED_LATER else change)
+    for key, line in known.items():
+        rows += changed(signed.get(key, _NOTHING), line, has_hashes)
     changed_days: tuple[date, ...] = ()
     changed_slots: dict[datetime, int] | None = None
     found_removals: Removals | None = None
     has_times = bool(signoff.days or signoff.slots)
-    if (has_hashes or (exists_since and has_times)) and any(row.reason != "arrived late" for row in rows):
+    if (has_hashes or (exists_since and has_times)) and any(row.reason not in LATE for row in rows):
         now_by_slot = slots(connection, table, period, signoff.as_of)
         if has_hashes:
             changed_days, changed_slots = changed_times(signoff, now_by_slot, period, exists_since, policy)
@@ -456,7 +440,7 @@ def changes(
         rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))),
         days=changed_days,
         slots=changed_slots,
-        shared=shared,
+        shared=tuple(sorted(shared, key=lambda item: (item[0], _order(item[1])))),
         removed_before=exists_since,
         removals=found_removals,
         amounts_note=amounts_note,

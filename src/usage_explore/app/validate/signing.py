@@ -197,9 +197,8 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         number += " here"
         taken = formatting.typographic("; ".join(one.sentence(period_words) for one in changed.taken_over))
         st.info(
-            f"**{markdown.plain(taken)}.** Bill them with that sign-off: what had changed before"
-            " it was signed is part of what it signed, the rest is among its corrections. Amounts are as this period"
-            " rates them.",
+            f"**{markdown.plain(taken)}.** They changed after it was signed, and are among its corrections: bill them"
+            " with that sign-off. Amounts are as this period rates them.",
             icon=":material/move_down:",
         )
     st.markdown("\n".join([f"**{number}**", "", *(f"- {part}" for part in parts)]))
