@@ -15,7 +15,7 @@ from support.generated_events import Insert
 from support.plain_events import event
 from support.query_oracle import Row
 from support.record_places import as_role
-from usage_explore import Period, Store
+from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
 from usage_explore.decimals import total
 from usage_explore.records.signoffs import SignOff
@@ -125,3 +125,24 @@ def test_what_two_sign_offs_have_is_to_be_billed_once(store: Store, insert: Inse
     )
     assert [line.reason for line in changes.lines] == ["arrived before a later sign-off"]
     assert store.changes_since(weeks, prices=PRICES).sentence == "nothing changed since"
+
+
+def test_amounts_that_cancel_are_in_the_sign_off_of_their_usage(store: Store, insert: Insert) -> None:
+    """+50 in one part and -50 in the other: the row of +50 had an amount of 0, as the whole had not changed."""
+    month, weeks = signed(store, MONTH, 0), signed(store, WEEKS, 0)
+    late = {"customer_id": CUSTOMER, "ingested_at": CLOSED + timedelta(days=1)}
+    insert([event(at, quantity=Decimal(units), **late) for at, units in ((BEFORE, 50), (COMMON, -50))])
+    assert [billed(store.changes_since(one, prices=PRICES)) for one in (month, weeks)] == [(50, 100), (-50, -100)]
+
+
+def test_an_older_state_of_an_overlapping_period_is_not_signed(store: Store, insert: Insert) -> None:
+    """What the newer sign-off had billed was a supplement of the other one again."""
+    insert([event(COMMON, quantity=Decimal(5), customer_id=CUSTOMER, ingested_at=CLOSED + timedelta(days=2))])
+    month = signed(store, MONTH, 3)
+    with pytest.raises(
+        QueryError,
+        match=r"is older than a sign-off that has events of it: ana signed Usage, 1–30 Sep 2026, UTC on .* run the",
+    ):
+        signed(store, WEEKS, 1)
+    assert store.signoffs() == [month]
+    assert signed(store, WEEKS, 3)

@@ -211,8 +211,8 @@ class Decisions(SavedViews, Rates):
         `by` is the signer; `rating`, by `rate(validation.period)`, has the expected amounts to freeze, too. The
         validation is kept as a run. `changes_since` says later what changed. Raises `QueryError` for a blank `by`, a
         note that is too long, a rating of another period or `as_of`, and a validation without events, of which a check
-        failed or was left out, or that is older than the period's last sign-off or was signed already; `RecordError`,
-        `ScopeError`, `DatabaseError`.
+        failed or was left out, that was signed already, or that is older than the last sign-off of its period or of an
+        overlapping one; `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
@@ -243,6 +243,10 @@ class Decisions(SavedViews, Rates):
 
             def check(earlier: Sequence[SignOff]) -> None:
                 last = signed_periods.last_signoff(earlier, period)
+                if other := signed_periods.newer_overlap(period, as_of, earlier):
+                    raise QueryError(
+                        [Fault("validation", _signed_since(other, as_of, signed_usage.period_words(other)))]
+                    )
                 if last is None:
                     return
                 is_refused = as_of < last.as_of <= last.signed_at  # not where it was signed as of a time to come
@@ -421,15 +425,19 @@ def _within(within: Any) -> tuple[datetime, datetime]:
     return parsed_instant("within", within[0]), parsed_instant("within", within[1])
 
 
-def _signed_since(last: SignOff, as_of: datetime) -> str:
-    """Why a validation is not signed off after the last sign-off, which is as of a later time or the same."""
+def _signed_since(last: SignOff, as_of: datetime, overlapping: str = "") -> str:
+    """Why a validation is not signed off after the last sign-off, which is as of a later time or the same.
+
+    `overlapping` is the other period that was signed, in words.
+    """
     zone = ZoneInfo(last.timezone)
-    signed = f"{data_value(last.author)} signed this period on {zoned(last.signed_at, zone)}"
+    signed = f"{data_value(last.author)} signed {overlapping or 'this period'} on {zoned(last.signed_at, zone)}"
     if last.as_of == as_of:
         return f"is signed already: {signed}, with the same result"
+    what = "a sign-off that has events of it" if overlapping else "the last sign-off"
     return (
-        f"is older than the last sign-off: {signed}, as of {zoned(last.as_of, zone)}, and this is as of"
-        f" {zoned(as_of, zone)}; run the checks again"
+        f"is older than {what}: {signed}, as of {zoned(last.as_of, zone)}, and this is as of {zoned(as_of, zone)};"
+        " run the checks again"
     )
 
 

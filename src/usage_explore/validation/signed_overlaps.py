@@ -23,7 +23,15 @@ from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
 from usage_explore.validation.signed_periods import filter_values
 from usage_explore.validation.signed_removals import TO_CHECK, with_digest
-from usage_explore.validation.signed_usage import LATE, SIGNED_TWICE, Change, Changes, period_words, signed_period
+from usage_explore.validation.signed_usage import (
+    LATE,
+    SIGNED_TWICE,
+    Change,
+    Changes,
+    key_order,
+    period_words,
+    signed_period,
+)
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -188,9 +196,11 @@ def without_later(
             left["edits"].append(row.key)
     with_amounts = [other for other in others if any(one.amounts for one in other.signoffs)]
     amounts: list[Change] = []
-    for row in changes.rows:
-        if row.amount is None:
-            continue
+    changed_amounts = [row for row in changes.rows if row.amount is not None]
+    in_both = {row.key[:2] for row in rows} & {row.key[:2] for _, row in moved}
+    unchanged = changes.rated - {row.key for row in changed_amounts}  # what is added here may be taken off there
+    zeros = [Change(key, "expected amount", amount=Decimal(0)) for key in unchanged if key[:2] in in_both]
+    for row in [*changed_amounts, *sorted(zeros, key=lambda row: key_order(row.key))]:
         whose = _amount_of(changes, row, period, with_amounts, divided, left["edits"])
         own = row.amount if whose == "own" else None
         if whose == "unknown" and rating is not None and row.key[:2] not in {key[:2] for key in left["edits"]}:
@@ -198,7 +208,7 @@ def without_later(
         if own is None and whose == "unknown":
             left["amounts"].append(row.key)
             continue
-        its = Decimal(difference(row.amount, own or Decimal(0)))
+        its = Decimal(difference(row.amount or Decimal(0), own or Decimal(0)))
         rows += [replace(row, amount=own)] if own else []
         amounts += [replace(row, amount=its)] if its else []
     for row in amounts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from usage_explore import formatting
@@ -52,6 +53,16 @@ def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, .
     """The later sign-offs of other periods that may have events of this one, as far as this version can read them."""
     later = (other for other in signed if other.signed_at > signoff.signed_at)
     return _of_other_periods(signed_period(signoff), later)
+
+
+def newer_overlap(period: Period, as_of: datetime, signed: Iterable[SignOff]) -> SignOff | None:
+    """A sign-off of another period that may have events of a resolved one, and is as of a later time, the latest.
+
+    Signed as of the earlier time, the period would have as late events what that sign-off has billed. None without one,
+    and for a sign-off as of a time that was to come.
+    """
+    others = [one for one in _of_other_periods(period, signed) if as_of < one.as_of <= one.signed_at]
+    return max(others, key=lambda one: one.as_of, default=None)
 
 
 def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
