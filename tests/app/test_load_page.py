@@ -31,6 +31,7 @@ from usage_explore.app import cache
 from usage_explore.app.load import permission
 from usage_explore.app.load.result import for_pickers
 from usage_explore.app.uploads import File, private_copy
+from usage_explore.demo import ORGANIZATIONS
 from usage_explore.load import LOCAL_ORGANIZATION, app_links, load_files, loaded_queries
 from usage_explore.names import made_id
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
@@ -613,6 +614,19 @@ def test_a_part_of_an_organization_s_name_asks_whether_it_is_a_new_one(
     assert ("acme is a new organization" in said(app)) is is_new
     into = made_id("organization", "acme") if is_new else ORGANIZATION
     assert stored(events_database_url, "organization_id").count((into,)) == 5 - is_new
+    click(app, "another")
+    assert picker(drop(app, SEMICOLONS), "Organization").value == str(into), "the next file is hardly another one's"
+
+
+def test_an_organization_of_the_demo_is_no_new_one(load: OpenLoad, events_database_url: str) -> None:
+    """Its typed name made a twin with this name, and its typed id was "a new organization: these are its first events"."""
+    demo = next(iter(ORGANIZATIONS))
+    one_event_each(events_database_url, {OTHER: None, demo: "Acme AI"})
+    app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))
+    assert picker(app, "Organization").options == ["local", str(OTHER), f"Acme AI  ·  {demo}"]
+    assert "Into local" in said(app)
+    typed(app, "Organization", "acme ai")
+    assert "Into Acme AI" in said(app)
 
 
 def test_each_organization_of_a_file_is_opened_by_name(load: OpenLoad) -> None:

@@ -179,6 +179,8 @@ def _load(upload_id: str, file: File, options: LoadOptions, owner: Owner, *, ski
     except UsageExploreError as error:
         _problem(error.public if isinstance(error, DatabaseUnavailable) and not sign_in.is_alone() else str(error))
         return
+    if outcome.report is not None:
+        pickers.keep_owner(outcome.report.organizations)
     st.rerun()
 
 

@@ -51,6 +51,9 @@ _PARQUET = b"PAR1"
 
 _MAX_LABEL_CHARACTERS = 200
 
+_LAST = "organization of the last load"
+"""The session state's key of the organization that the last file went to."""
+
 _MAX_LIKE = 5
 """Organizations with a typed text in their name that are offered."""
 
@@ -201,14 +204,15 @@ class Owner:
         if not self.is_new:
             return ()
         typed = self.label.casefold()
-        return tuple(text for text, label in self.known.items() if typed in f"{label} {text}".casefold())
+        return tuple(text for text, label in self.known.items() if typed in label.casefold() or typed in text.casefold())
 
 
 def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> Owner | None:
     """Draw the picker of the organization; None while none is chosen.
 
-    Organizations are shown by name and id. The typed name of exactly one is that one, also in other upper and lower
-    case. A person who may see only some organizations loads into one of these. Raises `ScopeError`.
+    Organizations are shown by name and id, those of the demo last. That of the last load is chosen, else the linked one
+    if it is none of the demo. The typed name of exactly one is that one, also in other upper and lower case. A person
+    who may see only some organizations loads into one of these. Raises `ScopeError`.
     """
     granted = sign_in.grant()
     own = settings.organization_id
@@ -217,7 +221,8 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
     except UsageExploreError:  # without a table, or without events that the person may see
         visible, names = (), NO_NAMES
     named = (UUID(id_) for kind, id_ in names.by_id if kind == "organization")  # also those without events yet
-    ids = [one for one in (linked, *visible, *named) if one and one not in (LOCAL_ORGANIZATION, *ORGANIZATIONS)]
+    ids = [one for one in (linked, *visible, *named) if one and one != LOCAL_ORGANIZATION]
+    ids.sort(key=lambda one: one in ORGANIZATIONS)
     is_free = granted.every and own is None
     if own is not None:
         ids = [own]
@@ -228,7 +233,9 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
     if is_free and look.names_organization:
         choices = (_AS_IN_FILE, *choices)
     index: int | None = 0
-    if is_free and linked in ids and not look.names_organization:
+    if (last := st.session_state.get(_LAST)) in choices:
+        index = choices.index(last)
+    elif is_free and linked in ids and linked not in ORGANIZATIONS and not look.names_organization:
         index = choices.index(str(linked))
     elif not is_free and (len(choices) > 1 or look.names_organization):
         index = None
@@ -256,6 +263,12 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         if len(meant) == 1:
             return Owner(meant[0], known[meant[0]], known)
     return Owner(typed, formatting.shortened(typed, _MAX_LABEL_CHARACTERS), known)
+
+
+def keep_owner(organizations: Sequence[UUID]) -> None:
+    """Choose the organization of a load for the next file, too."""
+    if len(organizations) == 1:
+        st.session_state[_LAST] = str(organizations[0])
 
 
 def _organization_key(key: str) -> str:

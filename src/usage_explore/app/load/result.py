@@ -65,7 +65,7 @@ def show_check(check: FileCheck) -> None:
     for note in check.notes:
         if not note.startswith(_WARNING):
             st.caption(markdown.plain(_line(note)))
-    _warnings(check.notes)
+    _warnings([_line(note) for note in check.notes])
 
 
 def _summary(check: FileCheck, zone: ZoneInfo) -> str:
@@ -163,7 +163,7 @@ def outcome_lines(report: FileReport, notes: Sequence[str]) -> None:
 def _warnings(lines: Sequence[str]) -> None:
     for line in lines:
         if line.startswith(_WARNING):
-            text = _line(line.removeprefix(_WARNING))
+            text = line.removeprefix(_WARNING)
             st.warning(markdown.plain(text[:1].upper() + text[1:]), icon=":material/warning:")
 
 
