@@ -619,7 +619,7 @@ def test_a_part_of_an_organization_s_name_asks_whether_it_is_a_new_one(
 
 
 def test_an_organization_of_the_demo_is_no_new_one(load: OpenLoad, events_database_url: str) -> None:
-    """Its typed name made a twin with this name, and its typed id was "a new organization: these are its first events"."""
+    """Its typed name made a second one with this name, its typed id was "a new organization" with events."""
     demo = next(iter(ORGANIZATIONS))
     one_event_each(events_database_url, {OTHER: None, demo: "Acme AI"})
     app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))

@@ -204,7 +204,7 @@ class Owner:
         if not self.is_new:
             return ()
         typed = self.label.casefold()
-        return tuple(text for text, label in self.known.items() if typed in label.casefold() or typed in text.casefold())
+        return tuple(text for text, label in self.known.items() if typed in label.casefold() or typed in text)
 
 
 def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> Owner | None:
