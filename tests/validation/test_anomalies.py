@@ -209,6 +209,18 @@ def test_a_spike_is_told_with_its_numbers_and_hours(events_database_url: str) ->
         assert point.value == Decimal(facts["actual"])
 
 
+def test_the_chart_of_a_spike_begins_with_a_whole_day_also_across_a_clock_change(events_database_url: str) -> None:
+    """28 days of 24 hours before 28 Oct in Berlin began at 01:00: the first bar lacked an hour."""
+    berlin = ZoneInfo("Europe/Berlin")
+    since, until = (datetime(2026, month, 1, tzinfo=berlin) for month in (10, 11))
+    at = datetime(2026, 10, 28, 9, tzinfo=berlin)
+    events = steady(0, since - 63 * DAY, until, HOUR) + steady(0, at, at + 6 * HOUR, MINUTE)
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store, Period(since=since, until=until, timezone="Europe/Berlin", as_of=utc(2026, 11, 20)))
+        assert isinstance(found.question, AggregateQuery)
+        assert found.question.since == datetime(2026, 9, 30, tzinfo=berlin)
+
+
 @pytest.mark.parametrize("days", [10, 14, 21, 30])
 def test_a_spike_is_found_without_history(events_database_url: str, days: int) -> None:
     rows = steady(0, SINCE, SINCE + days * DAY, DAY / 60)

@@ -24,17 +24,26 @@ from usage_explore.validation.decided import Decided
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.usage_sums import joined
 
+_MAX_COMPARED = 20
+"""Newest runs among which that as of the latest time is looked for."""
+
 _SETTLED = {"acknowledge": "acknowledged", "mute": "muted"}
 
 
 def newest(source: Source) -> tuple[Run | None, Run | None]:
     """The newest kept run of the whole organization, and a newer one with filters. Raises `RecordError`.
 
-    Runs that examined nothing, such as one right after a load that a program kept, are passed over.
+    Of several of its period it is that as of the latest time: a page that was left open examines an older state. Runs
+    that examined nothing, such as one right after a load that a program kept, are passed over.
     """
-    whole = next(iter(source.store.runs(most=1, whole=True, examined=True)), None)
+    wholes = source.store.runs(most=_MAX_COMPARED, whole=True, examined=True)
+    whole = max(
+        (run for run in wholes if run.period == wholes[0].period),
+        key=lambda run: (run.as_of, run.made_at),
+        default=None,
+    )
     latest = next(iter(source.store.runs(most=1, examined=True)), None)
-    return whole, None if whole and latest and latest.id == whole.id else latest
+    return whole, latest if latest and latest.period != (whole and whole.period) else None
 
 
 def found(run: Run, decided: Sequence[Decided]) -> str:

@@ -198,11 +198,11 @@ def year_before(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datet
     if months:
         first = _months_after(local_date(since, zone), -12)
         return day_start(first, zone), day_start(_months_after(first, months), zone)
-    return _days_before(since, _YEAR_OF_WEEKS, zone), _days_before(until, _YEAR_OF_WEEKS, zone)
+    return days_before(since, _YEAR_OF_WEEKS, zone), days_before(until, _YEAR_OF_WEEKS, zone)
 
 
-def _days_before(instant: datetime, days: int, zone: ZoneInfo) -> datetime:
-    """The same time on the zone's clock whole days before; a day's first instant stays one."""
+def days_before(instant: datetime, days: int, zone: ZoneInfo) -> datetime:
+    """The same time on the zone's clock whole days before, or with a minus after; a day's first instant stays one."""
     day, back = local_date(instant, zone), timedelta(days=days)
     if instant == day_start(day, zone):
         return day_start(day - back, zone)

@@ -437,7 +437,7 @@ def _signed_since(last: SignOff, as_of: datetime, overlapping: str = "") -> str:
     what = "a sign-off that has events of it" if overlapping else "the last sign-off"
     return (
         f"is older than {what}: {signed}, as of {zoned(last.as_of, zone)}, and this is as of {zoned(as_of, zone)};"
-        " run the checks again"
+        " run the checks again as of now"
     )
 
 

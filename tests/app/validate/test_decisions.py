@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from uuid import uuid4
 
 import pandas as pd
@@ -24,6 +26,7 @@ from support.query_oracle import Row
 from support.waiting import PATIENCE
 from usage_explore import Period, Store, formatting
 from usage_explore.access.allow_list import Grant
+from usage_explore.app import kept_runs
 from usage_explore.app.cache import Source
 from usage_explore.app.uploads import File
 from usage_explore.app.validate import signing
@@ -211,6 +214,15 @@ def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(page:
     assert f"{left} open, 1 acknowledged" in words.replace("\\", "")
 
 
+def test_an_older_state_that_is_examined_later_is_not_the_newest_validation(store: Store) -> None:
+    """A page left open kept its run after another user's: the home page said 1 high where that one had found 2."""
+    newer, older = (store.validate(Period(**LINK, as_of=f"2026-10-{day}T00:00:00Z")) for day in (20, 10))
+    kept = store.keep_run(newer)
+    store.keep_run(older)
+    whole, narrowed = kept_runs.newest(cast("Source", SimpleNamespace(store=store)))
+    assert (whole and whole.id, narrowed) == (kept.id, None)
+
+
 def _finding(store: Store) -> Finding:
     findings = store.validate(Period(**LINK)).findings
     return next(finding for finding in findings if finding.check == "duplicates")
@@ -277,7 +289,7 @@ def test_a_sign_off_that_the_page_had_not_shown_is_named_before_it_is_replaced(p
     app.button(key="sign_off").click().run()
     assert [one.id for one in store.signoffs()] == [hers.id]
     assert "Not signed off: since this page was drawn, ana signed the period, as known at" in said(app)
-    assert "That is later than the 15 Sep 2026 06:00 of this page: run the checks again." in said(app)
+    assert "That is later than the 15 Sep 2026 06:00 of this page: run the checks again as of now." in said(app)
     app.session_state["sign_again"] = True
     app.run()
     assert "knows more than this page" in said(app)

@@ -384,7 +384,7 @@ def _later_words(last: SignOff | None, validation: Validation) -> str:
     if last is None or last.as_of <= (validation.period.as_of or validation.now):
         return ""
     known = _minute(last.as_of, validation.period.zone)
-    return f"the last sign-off, as known at {known}, knows more than this page: run the checks again before you sign"
+    return f"the last sign-off, as known at {known}, knows more than this page: run the checks again as of now first"
 
 
 def _unseen_words(store: Store, validation: Validation, shown: SignOff | None) -> str:
@@ -396,7 +396,7 @@ def _unseen_words(store: Store, validation: Validation, shown: SignOff | None) -
     known, here = (_minute(at, zone) for at in (last.as_of, validation.period.as_of or validation.now))
     words = f"since this page was drawn, {formatting.data_value(last.author)} signed the period, as known at {known}."
     if _later_words(last, validation):
-        return f"{words} That is later than the {here} of this page: run the checks again"
+        return f"{words} That is later than the {here} of this page: run the checks again as of now"
     return f"{words} Look at what it has before you replace it"
 
 

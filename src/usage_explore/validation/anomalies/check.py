@@ -87,7 +87,9 @@ MIN_CUSTOMER_EVENTS = BOUNDS.add("min_customer_events", 240, "events", 0, 100000
     "Events a day, on average, of a customer whose series are judged by the hour, at least.")
 # fmt: on
 
-_CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
+_CHART_MARGIN: dict[Step, int] = {"day": 28, "hour": 4}
+"""Days that a chart shows before and after, by its steps."""
+
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
@@ -344,10 +346,10 @@ def _whose(incident: Incident) -> dict[str, Any]:
 def _question(examination: Examination, incident: Incident) -> AggregateQuery:
     """The lead's metric around the incident, in its steps."""
     lead, (since, until) = incident.lead, incident.span
-    around = _CHART_MARGIN[lead.step]
+    around, zone = _CHART_MARGIN[lead.step], examination.period.zone
     return examination.aggregate_question(
-        since=max(since - around, validators.EARLIEST),
-        until=max(min(until + around, examination.closed_until), until),
+        since=max(buckets.days_before(since, around, zone), validators.EARLIEST),
+        until=max(min(buckets.days_before(until, -around, zone), examination.closed_until), until),
         bucket=lead.step,
         metric=lead.measure,
         **metric_filter([lead.metric_key]) or {"group_by": "metric_key"},

@@ -22,7 +22,7 @@ from usage_explore.decimals import plain
 from usage_explore.detector.breaks import MIN_SILENCE_DAYS
 from usage_explore.detector.ordering import runs
 from usage_explore.formatting import counted, short, span, span_in
-from usage_explore.query import validators
+from usage_explore.query import buckets, validators
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.bounds import CheckBounds
@@ -52,7 +52,9 @@ def min_usual_events() -> int:
     return math.ceil(-math.log(MAX_CHANCE()))
 
 
-_CHART_MARGIN, _HOURS_MARGIN = timedelta(days=28), timedelta(days=4)
+_CHART_MARGIN, _HOURS_MARGIN = 28, 4
+"""Days that a chart shows before and after, by days and by hours."""
+
 _WEEK = 7
 _DAY = timedelta(days=1)
 
@@ -209,8 +211,8 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
         until=until,
         events=0,
         question=examination.aggregate_question(
-            since=max(days.since - margin, validators.EARLIEST),
-            until=max(min(days.until + margin, examination.closed_until), days.until),
+            since=max(buckets.days_before(days.since, margin, zone), validators.EARLIEST),
+            until=max(min(buckets.days_before(days.until, -margin, zone), examination.closed_until), days.until),
             bucket="hour" if days.hours else "day",
             metric="count",
             **({} if days.customer_id is None else {"customer_id": days.customer_id}),
