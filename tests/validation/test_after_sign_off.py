@@ -92,6 +92,21 @@ def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, i
     assert {*validation.sheet("reconciliation")["explained_by"]} == {"", "after sign-off"}  # type: ignore[index]
 
 
+def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store: Store, insert: Insert) -> None:
+    """The late part hid it: 9.70 USD too much, while the corrections bill the 0.30 USD as well."""
+    invoice = lines()
+    invoice.loc[0, "amount"] = "82.00"
+    (before,) = again(store, invoices=invoice).findings
+    insert(late(1))
+    validation = again(store, invoices=invoice)
+    (wrong,) = (finding for finding in validation.findings if finding.kind != "after sign-off")
+    assert (wrong.sentence, wrong.severity, wrong.amounts) == (before.sentence, "high", (("USD", Decimal("10.00")),))
+    finding = sign_off_finding(validation)
+    assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
+    corrected = sum(one.amount or 0 for one in store.changes_since(store.signoffs()[0], prices=PRICES).lines)
+    assert corrected == Decimal("0.60")
+
+
 @pytest.mark.parametrize("prices", [PRICES, None])
 @pytest.mark.parametrize("has_late", [False, True])
 def test_lines_of_what_was_signed_and_changed_since_name_the_sign_off(

@@ -107,6 +107,7 @@ from usage_explore.validation.reconciliation.expected import (
     billed_in,
     by_key,
     by_unit,
+    compare_without_late,
 )
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices, position
@@ -285,6 +286,8 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     def is_right(row: Row, expected: Expected) -> bool:
         return matches(row, expected, tolerance)
 
+    if early is not None:
+        compare_without_late(rows, early, tolerance, is_right)
     charges = compare_amounts(rows)
     alternatives = {} if early is None else {LATE: early}
     explain_by(rows, alternatives, {}, is_right)
