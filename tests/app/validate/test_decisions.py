@@ -246,6 +246,8 @@ def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatc
     assert not [field for field in app.text_input if field.label == "Your name"]
     assert "0 open" in said(app) or any("0 open" in str(table.value) for table in app.table)
     app.text_area(key="validate_sign_note").input("September")
+    in_tab(in_tab(app, "Findings"), "Sign-off")
+    assert app.text_area(key="validate_sign_note").value == "September", "a look at another tab keeps what was typed"
     app.button(key="sign_off").click().run()
     (signed,) = store.signoffs()
     assert (signed.author, signed.note, signed.open) == ("test@example.com", "September", ())

@@ -44,13 +44,13 @@ from usage_explore.validation.report.wording import (
     signed_amounts,
     statements,
 )
-from usage_explore.validation.review import Review, organization_of
+from usage_explore.validation.review import Review, organization_of, period_key
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_periods import last_signoff, overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words, signed_period
 from usage_explore.validation.similar import fitting
 
-_NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
+_NOTE, _KEPT_NOTE, _ERROR = "validate_sign_note", "validate_sign_note_kept", "validate_sign_error"
 _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
 _MAX_SENTENCE = 160  # characters of an open finding
 _STATEMENT_WIDTH = 760  # pixels
@@ -307,7 +307,7 @@ def _statement(
     with st.container(width=520, gap="small"):
         if sign_in.current_user() is None:
             name_field("sign")
-        st.text_area("Note", key=_NOTE, max_chars=MAX_NOTE_CHARACTERS, height=70)
+        _note_field(period_key(period))
         label = f"Sign off with {formatting.counted(len(left_open), 'high finding')} open" if left_open else "Sign off"
         st.button(
             label,
@@ -328,6 +328,18 @@ def _statement(
             if current_author() != LOCAL_AUTHOR
             else "Your name stands under the sign-off and in every report of it."
         )
+
+
+def _note_field(period: str) -> None:
+    """Draw the field for the note on a period; what was typed is there again after a look at another tab."""
+    kept = st.session_state.get(_KEPT_NOTE, {})
+    if _NOTE not in st.session_state:
+        st.session_state[_NOTE] = kept.get(period, "")
+
+    def keep() -> None:
+        st.session_state[_KEPT_NOTE] = {period: st.session_state.get(_NOTE, "")}
+
+    st.text_area("Note", key=_NOTE, max_chars=MAX_NOTE_CHARACTERS, height=70, on_change=keep)
 
 
 def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
@@ -413,7 +425,7 @@ def _sign(validation: Validation, rating: Rating | None, shown: SignOff | None) 
         return False
     finally:
         forget_signoffs()
-    st.session_state[_NOTE] = ""
+    st.session_state[_NOTE], st.session_state[_KEPT_NOTE] = "", {}
     return True
 
 
