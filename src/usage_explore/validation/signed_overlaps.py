@@ -81,14 +81,13 @@ class _Later:
         return _has(self.period, key) and (not self.is_compared(changes) or self.change(key) is not None)
 
     def has_all(self, changes: Changes, row: Change) -> bool:
-        """Whether it has all of a change that is of its events: nothing of it had been signed."""
+        """Whether it has all of a change: nothing of it had been signed, and all is in its period."""
         if not self.is_compared(changes):
             return True
         its, slots = self.change(row.key), (changes.slots or {}, self.changes[-1].slots or {})
         period = signed_period(changes.signoff)
-        here = {start: digest for start, digest in slots[0].items() if _overlaps(self.period, start)}
         there = {start: digest for start, digest in slots[1].items() if _overlaps(period, start)}
-        return (its is not None and its.digest == row.digest) or here == there
+        return (its is not None and its.digest == row.digest) or slots[0] == there
 
     def is_within(self, period: Period) -> bool | None:
         """Whether all of its changes of events that it had signed are in a period, or none; None if that is unknown."""
@@ -166,9 +165,15 @@ def without_later(
             days = days or rest is not None
             continue
         if whose == "later" and (_may_be_deleted(changes, row) or row.reason not in _REMOVED):
-            if any(other.has_all(changes, row) for other in others if other.may_have(changes, row.key)):
-                moved.append((_holders(changes, row, others), row))
+            having = [other for other in others if other.may_have(changes, row.key)]
+            theirs = [part for other in having for part in other.parts(row.key)]
+            if fitting := [other for other in having if other.has_all(changes, row)]:
+                is_known = fitting[0].is_compared(changes)
+                moved.append(((fitting[0].holder(row),) if is_known else _holders(changes, row, others), row))
                 settled.add(row.key)
+            elif sum(part.digest for _, part in theirs) == row.digest:  # each has other events
+                moved += [((one,), part) for one, part in theirs]
+                divided.add(row.key)
             else:
                 left["edits"].append(row.key)
             continue
