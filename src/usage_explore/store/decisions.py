@@ -234,6 +234,7 @@ class Decisions(SavedViews, Rates):
             usage = signed_usage.usage(connection, self.table, scoped, as_of)
             slots = event_hashes.slots(connection, self.table, scoped, as_of)
             hash_probe = event_hashes.hash_probe(connection)
+            first_late = signed_usage.first_late(connection, self.table, scoped, as_of)
         if differing := _differing(usage, validation):
             raise QueryError([Fault("validation", f"is out of date: {differing}; run the checks again")])
         amounts = () if rating is None else tuple(signed_amounts.amount_lines(rating))
@@ -243,7 +244,8 @@ class Decisions(SavedViews, Rates):
 
             def check(earlier: Sequence[SignOff]) -> None:
                 last = signed_periods.last_signoff(earlier, period)
-                if other := signed_periods.newer_overlap(period, as_of, earlier):
+                other = first_late and signed_periods.newer_overlap(period, first_late, earlier)
+                if other:
                     raise QueryError(
                         [Fault("validation", _signed_since(other, as_of, signed_usage.period_words(other)))]
                     )

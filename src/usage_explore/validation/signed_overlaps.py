@@ -141,7 +141,7 @@ def without_later(
     moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]
     left: dict[str, list[Key]] = {"edits": [], "amounts": []}
     settled: set[Key] = set()
-    divided: set[Key] = set()
+    divided: dict[Key, set[Whose]] = {}
     for row in changes.rows:
         if row.reason in LATE or row.reason == "expected amount":
             continue
@@ -152,7 +152,7 @@ def without_later(
             if part is None:
                 left["edits"].append(row.key)
             else:
-                divided.add(row.key)
+                divided[row.key] = {"own", "later"}
                 moved += [((part.signoff,), replace(taken, reason=row.reason))] if taken else []
             if part is None or taken is None or taken.digest != row.digest:
                 rows.append(_without(row, row, note=_UNDIVIDED) if part is None else _without(row, taken))
@@ -161,7 +161,7 @@ def without_later(
         if row.reason not in _REMOVED and (theirs := _divided(row.key, others, period)):
             rows += [rest] if (rest := _rest(row, theirs)) else []
             moved += [((one,), its) for one, its in theirs]
-            divided.add(row.key)
+            divided[row.key] = _amounts_of(theirs, rest)
             days = days or rest is not None
             continue
         if whose == "later" and (_may_be_deleted(changes, row) or row.reason not in _REMOVED):
@@ -173,7 +173,7 @@ def without_later(
                 settled.add(row.key)
             elif sum(part.digest for _, part in theirs) == row.digest:  # each has other events
                 moved += [((one,), part) for one, part in theirs]
-                divided.add(row.key)
+                divided[row.key] = _amounts_of(theirs, None)
             else:
                 left["edits"].append(row.key)
             continue
@@ -190,13 +190,13 @@ def without_later(
         if row.reason != SIGNED_TWICE:
             continue
         # what changed in a later sign-off may be these events, which it had signed
-        having = [] if row.key in settled | divided else [other for other in others if other.change(row.key)]
+        having = [] if row.key in settled | divided.keys() else [other for other in others if other.change(row.key)]
         if all(other.is_within(period) is False for other in having):
             rows.append(row)
         elif theirs := _divided(row.key, others, period):
             rows += [rest] if (rest := _rest(row, theirs)) else []
             moved += [((one,), its) for one, its in theirs]
-            divided.add(row.key)
+            divided[row.key] = _amounts_of(theirs, rest)
         else:
             left["edits"].append(row.key)
     with_amounts = [other for other in others if any(one.amounts for one in other.signoffs)]
@@ -291,6 +291,13 @@ def _rest(row: Change, theirs: Iterable[tuple[SignOff, Change]]) -> Change | Non
         return row if row.events or row.quantity or row.cost else None
     is_counted = row.events or row.quantity or row.cost
     return replace(row, reason="changed or removed" if is_counted else "edited")
+
+
+def _amounts_of(theirs: Iterable[tuple[SignOff, Change]], rest: Change | None) -> set[Whose]:
+    """Whose the amounts of a divided change are, of which `rest` is left."""
+    having = [one for one, _ in theirs]
+    found: set[Whose] = {"later"} if any(one.amounts for one in having) else {"own"}
+    return found if rest is None and all(one.amounts for one in having) else found | {"own"}
 
 
 def _divided(key: Key, others: Sequence[_Later], period: Period) -> list[tuple[SignOff, Change]]:
@@ -398,12 +405,12 @@ def _amount_of(
     row: Change,
     period: Period,
     later: Sequence[_Later],
-    divided: Collection[Key],
+    divided: Mapping[Key, set[Whose]],
     unknown: Collection[Key],
 ) -> Whose:
     """Whose a change of an expected amount is: that of the usage of its customer and metric that changed.
 
-    `divided` are the keys of usage that changed in both, `unknown` those of which it is unknown where.
+    `divided` says it of the keys of usage that was divided, `unknown` are those of which it is unknown where.
     """
     whose = _by_periods(period, [other.period for other in later if _has(other.period, row.key)])
     if whose == "own":
@@ -416,8 +423,7 @@ def _amount_of(
         for other in same
         if other.key not in divided
     }
-    if any(other.key in divided for other in same):
-        found |= {"own", "later"}
+    found = found.union(*(divided.get(other.key, set()) for other in same))
     if any(late.key[:2] == row.key[:2] for _, late in changes.shared):
         found.add("later")
     if whose and found <= {whose}:

@@ -55,13 +55,13 @@ def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, .
     return _of_other_periods(signed_period(signoff), later)
 
 
-def newer_overlap(period: Period, as_of: datetime, signed: Iterable[SignOff]) -> SignOff | None:
-    """A sign-off of another period that may have events of a resolved one, and is as of a later time, the latest.
+def newer_overlap(period: Period, arrived: datetime, signed: Iterable[SignOff]) -> SignOff | None:
+    """The latest sign-off of another period that may have events of a resolved one which arrived at a time.
 
-    Signed as of the earlier time, the period would have as late events what that sign-off has billed. None without one,
-    and for a sign-off as of a time that was to come.
+    Signed without them, the period would have as late events what that sign-off has billed. None without one, and for a
+    sign-off as of a time that was to come.
     """
-    others = [one for one in _of_other_periods(period, signed) if as_of < one.as_of <= one.signed_at]
+    others = [one for one in _of_other_periods(period, signed) if arrived <= one.as_of <= one.signed_at]
     return max(others, key=lambda one: one.as_of, default=None)
 
 

@@ -372,6 +372,12 @@ def usage(connection: Connection, table: Table, period: Period, as_of: datetime)
     return tuple(sorted(lines, key=_order))
 
 
+def first_late(connection: Connection, table: Table, period: Period, as_of: datetime) -> datetime | None:
+    """When the first event of a resolved period arrived that was not known at a time; None without one."""
+    late = [*conditions(table, period.replace(as_of=None)), table.c.ingested_at > as_of]
+    return connection.execute(select(func.min(table.c.ingested_at)).where(*late)).scalar()
+
+
 @decimal_context()
 def changes(
     connection: Connection,
