@@ -73,6 +73,7 @@ def billed(changes: Changes) -> tuple[Decimal, Decimal]:
         "late 5, edit 3, sign, edit 7, sign, edit 11",
         "late 5, sign, late 7, sign, edit late 11",
         "edit 3, sign, edit own 5, edit 7",
+        "edit 5, sign, edit -5",
     ],
 )
 def test_each_change_is_in_the_sign_off_before_it(

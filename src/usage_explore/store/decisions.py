@@ -339,10 +339,8 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             policy = exists_since and retention.removed_by_policy(connection, self.table, scoped, now)
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods, policy)
-            are_parts = any(row.reason != "arrived late" for row in found.rows)
             parts = [
-                signed_usage.changes(connection, self.table, other, now, exists_since, policy=policy)
-                for other in (later if are_parts else ())
+                signed_usage.changes(connection, self.table, other, now, exists_since, policy=policy) for other in later
             ]
         rating = None
         if policy is None:

@@ -142,6 +142,15 @@ def without_later(
     left: dict[str, list[Key]] = {"edits": [], "amounts": []}
     settled: set[Key] = set()
     divided: dict[Key, set[Whose]] = {}
+
+    def divide(row: Change, theirs: Sequence[tuple[SignOff, Change]]) -> bool:
+        """Count a change here but for what later sign-offs have of it; whether something is left."""
+        rest = _rest(row, theirs)
+        rows.extend([rest] if rest else [])
+        moved.extend(((one,), its) for one, its in theirs)
+        divided[row.key] = _amounts_of(theirs, rest)
+        return rest is not None
+
     for row in changes.rows:
         if row.reason in LATE or row.reason == "expected amount":
             continue
@@ -159,10 +168,7 @@ def without_later(
                 days = days or part is not None
             continue
         if row.reason not in _REMOVED and (theirs := _divided(row.key, others, period)):
-            rows += [rest] if (rest := _rest(row, theirs)) else []
-            moved += [((one,), its) for one, its in theirs]
-            divided[row.key] = _amounts_of(theirs, rest)
-            days = days or rest is not None
+            days = divide(row, theirs) or days
             continue
         if whose == "later" and (_may_be_deleted(changes, row) or row.reason not in _REMOVED):
             having = [other for other in others if other.may_have(changes, row.key)]
@@ -172,8 +178,7 @@ def without_later(
                 moved.append(((fitting[0].holder(row),) if is_known else _holders(changes, row, others), row))
                 settled.add(row.key)
             elif sum(part.digest for _, part in theirs) == row.digest:  # each has other events
-                moved += [((one,), part) for one, part in theirs]
-                divided[row.key] = _amounts_of(theirs, None)
+                divide(row, theirs)
             else:
                 left["edits"].append(row.key)
             continue
@@ -194,11 +199,15 @@ def without_later(
         if all(other.is_within(period) is False for other in having):
             rows.append(row)
         elif theirs := _divided(row.key, others, period):
-            rows += [rest] if (rest := _rest(row, theirs)) else []
-            moved += [((one,), its) for one, its in theirs]
-            divided[row.key] = _amounts_of(theirs, rest)
+            divide(row, theirs)
         else:
             left["edits"].append(row.key)
+    for key in _only_there(changes, period, others):
+        # such as an event that arrived before a later sign-off and was removed after it: both have the other change
+        if theirs := _divided(key, others, period):
+            divide(Change(key, "changed or removed"), theirs)
+        else:
+            left["edits"].append(key)
     with_amounts = [other for other in others if any(one.amounts for one in other.signoffs)]
     amounts: list[Change] = []
     changed_amounts = [row for row in changes.rows if row.amount is not None]
@@ -281,6 +290,21 @@ def _without(row: Change, taken: Change | None, note: str = "") -> Change:
         digest=row.digest - taken.digest,
         note=note,
     )
+
+
+def _only_there(changes: Changes, period: Period, others: Sequence[_Later]) -> list[Key]:
+    """The keys of which a later sign-off has changes of events of a period, which has none."""
+    found: set[Key] = set()
+    for other in others:
+        if not other.is_compared(changes) or other.is_within(period) is False:
+            continue
+        slots = other.changes[-1].slots or {}
+        here = {start: digest for start, digest in slots.items() if _overlaps(period, start)}
+        mine = {start: digest for start, digest in (changes.slots or {}).items() if _overlaps(other.period, start)}
+        if here != mine:
+            keys = {row.key for row in other.changes[-1].rows if row.reason not in LATE | _REMOVED}
+            found |= {key for key in keys if _has(period, key)}
+    return sorted(found - {row.key for row in changes.rows if row.reason != "arrived late"}, key=key_order)
 
 
 def _rest(row: Change, theirs: Iterable[tuple[SignOff, Change]]) -> Change | None:
