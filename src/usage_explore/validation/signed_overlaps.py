@@ -17,11 +17,11 @@ from usage_explore import formatting
 from usage_explore.decimals import difference
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import SLOT, Key, SignOff
+from usage_explore.records.signoffs import Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
-from usage_explore.validation.signed_periods import filter_values
+from usage_explore.validation.signed_periods import contains, covers, filter_values, has_filters_of, has_key, overlaps
 from usage_explore.validation.signed_removals import TO_CHECK, with_digest
 from usage_explore.validation.signed_usage import (
     LATE,
@@ -36,8 +36,6 @@ from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
-
-_NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class _Later:
 
     def may_have(self, changes: Changes, key: Key) -> bool:
         """Whether a change of known events of a key may be among its own: it is not if they are as it signed them."""
-        return _has(self.period, key) and (not self.is_compared(changes) or self.change(key) is not None)
+        return has_key(self.period, key) and (not self.is_compared(changes) or self.change(key) is not None)
 
     def has_all(self, changes: Changes, row: Change) -> bool:
         """Whether it has all of a change: nothing of it had been signed, and all is in its period."""
@@ -86,7 +84,7 @@ class _Later:
             return True
         its, slots = self.change(row.key), (changes.slots or {}, self.changes[-1].slots or {})
         period = signed_period(changes.signoff)
-        there = {start: digest for start, digest in slots[1].items() if _overlaps(period, start)}
+        there = {start: digest for start, digest in slots[1].items() if overlaps(period, start)}
         return (its is not None and its.digest == row.digest) or slots[0] == there
 
     def is_within(self, period: Period) -> bool | None:
@@ -94,10 +92,10 @@ class _Later:
         changes = self.changes[-1] if self.changes else None
         if changes is None or not changes.slots or not _is_whole(changes):
             return None
-        if not any(_overlaps(period, start) for start in changes.slots):
+        if not any(overlaps(period, start) for start in changes.slots):
             return False
-        is_all = all(_contains(period, start) for start in changes.slots)
-        return True if is_all and _has_filters_of(period, self.period) else None
+        is_all = all(contains(period, start) for start in changes.slots)
+        return True if is_all and has_filters_of(period, self.period) else None
 
 
 def _known_change(changes: Changes, key: Key) -> Change | None:
@@ -271,10 +269,10 @@ def _common_part(changes: Changes, row: Change, period: Period, parts: Sequence[
 
     It is known where both have the same changes of hashes in the quarters of an hour that they have in common.
     """
-    having = [(part, its) for part in parts if _has(its := signed_period(part.signoff), row.key)]
+    having = [(part, its) for part in parts if has_key(its := signed_period(part.signoff), row.key)]
     slots = changes.slots or {}
-    shared = {start: slots[start] for start in slots if any(_overlaps(its, start) for _, its in having)}
-    part = next((one for one, its in having if one.slots == shared and _has_filters_of(its, period)), None)
+    shared = {start: slots[start] for start in slots if any(overlaps(its, start) for _, its in having)}
+    part = next((one for one, its in having if one.slots == shared and has_filters_of(its, period)), None)
     return part if part is not None and _is_whole(changes) and _is_whole(part) else None
 
 
@@ -299,11 +297,11 @@ def _only_there(changes: Changes, period: Period, others: Sequence[_Later]) -> l
         if not other.is_compared(changes) or other.is_within(period) is False:
             continue
         slots = other.changes[-1].slots or {}
-        here = {start: digest for start, digest in slots.items() if _overlaps(period, start)}
-        mine = {start: digest for start, digest in (changes.slots or {}).items() if _overlaps(other.period, start)}
+        here = {start: digest for start, digest in slots.items() if overlaps(period, start)}
+        mine = {start: digest for start, digest in (changes.slots or {}).items() if overlaps(other.period, start)}
         if here != mine:
             keys = {row.key for row in other.changes[-1].rows if row.reason not in LATE | _REMOVED}
-            found |= {key for key in keys if _has(period, key)}
+            found |= {key for key in keys if has_key(period, key)}
     return sorted(found - {row.key for row in changes.rows if row.reason != "arrived late"}, key=key_order)
 
 
@@ -342,11 +340,11 @@ def _own_days(changes: Changes, period: Period, later: Sequence[Period]) -> tupl
     every = [
         other
         for other in later
-        if _has_filters_of(other, period)
+        if has_filters_of(other, period)
         and filter_values(other, "customer_id") in (set(), filter_values(period, "customer_id"))
         and filter_values(other, "metric_key") in (set(), filter_values(period, "metric_key"))
     ]
-    own = [start for start in changes.slots if not any(_contains(other, start) for other in every)]
+    own = [start for start in changes.slots if not any(contains(other, start) for other in every)]
     days = {buckets.local_date(start, period.zone) for start in own}
     return tuple(day for day in changes.days if day in days)
 
@@ -357,26 +355,26 @@ Whose = Literal["own", "later", "unknown"]
 
 def _by_periods(period: Period, others: Sequence[Period]) -> Whose | None:
     """Whose a change is where a later period has all events of the signed one, or none; None where it has a part."""
-    if any(_covers(other, period) for other in others):
+    if any(covers(other, period) for other in others):
         return "later"
     return None if others else "own"
 
 
 def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[_Later]) -> Whose:
     """Whose a change of known events is, by the quarters of an hour in which any event of the period changed."""
-    having = [other for other in later if _has(other.period, row.key)]
+    having = [other for other in later if has_key(other.period, row.key)]
     others = [other.period for other in having if other.may_have(changes, row.key)]
     if whose := _by_periods(period, others):
         return whose
     if not changes.slots:
         return "unknown"
-    inside = [other for other in others if _has_filters_of(other, period)]
+    inside = [other for other in others if has_filters_of(other, period)]
     own: list[datetime] = []
     shared: list[datetime] = []
     for start in changes.slots:
-        if any(_contains(other, start) for other in inside):
+        if any(contains(other, start) for other in inside):
             shared.append(start)
-        elif not any(_overlaps(other, start) for other in others):
+        elif not any(overlaps(other, start) for other in others):
             own.append(start)
         else:
             return "unknown"
@@ -409,14 +407,14 @@ def _taken_over(
 def _holders(changes: Changes, row: Change, later: Sequence[_Later]) -> tuple[SignOff, ...]:
     """The newest of the later sign-offs that has a change which one of them has; all that may, if that is unknown."""
     period = signed_period(changes.signoff)
-    having = [other for other in later if _has(other.period, row.key)]
+    having = [other for other in later if has_key(other.period, row.key)]
     having = [other for other in having if row.amount is not None or other.may_have(changes, row.key)]
-    inside = [other.period for other in having if _has_filters_of(other.period, period)]
-    shared = [start for start in changes.slots or () if any(_contains(its, start) for its in inside)]
+    inside = [other.period for other in having if has_filters_of(other.period, period)]
+    shared = [start for start in changes.slots or () if any(contains(its, start) for its in inside)]
     for other in having:
-        if _covers(other.period, period):
+        if covers(other.period, period):
             return (other.holder(row),)
-        within = [start for start in shared if _overlaps(other.period, start)]
+        within = [start for start in shared if overlaps(other.period, start)]
         if other.period in inside and shared and within == shared:
             return (other.holder(row),)
         if within or not shared:
@@ -436,7 +434,7 @@ def _amount_of(
 
     `divided` says it of the keys of usage that was divided, `unknown` are those of which it is unknown where.
     """
-    whose = _by_periods(period, [other.period for other in later if _has(other.period, row.key)])
+    whose = _by_periods(period, [other.period for other in later if has_key(other.period, row.key)])
     if whose == "own":
         return whose
     if any(key[:2] == row.key[:2] for key in unknown):
@@ -475,35 +473,3 @@ def _own_amount(
         return None
     taken = [other for having, other in moved if other.key[:2] == row.key[:2] and all(one.amounts for one in having)]
     return amount_without(row, taken, rating) if taken else row.amount
-
-
-def _overlaps(period: Period, start: datetime) -> bool:
-    """Whether a quarter of an hour has a part in a period."""
-    return period.span[0] < start + SLOT and start < period.span[1]
-
-
-def _contains(period: Period, start: datetime) -> bool:
-    return period.span[0] <= start and start + SLOT <= period.span[1]
-
-
-def _covers(later: Period, period: Period) -> bool:
-    """Whether a later period has all events of a period of its customer and metrics, which are columns of rows."""
-    is_within = later.span[0] <= period.span[0] and period.span[1] <= later.span[1]
-    return is_within and _has_filters_of(later, period)
-
-
-def _has_filters_of(later: Period, period: Period) -> bool:
-    """Whether a later period has no other filters than a period, but by customer and metric."""
-    given = period.given()
-    others = {
-        name: value
-        for name, value in later.given().items()
-        if name not in _NOT_FILTERS and name not in ("customer_id", "metric_key")
-    }
-    return all(given.get(name) == value for name, value in others.items())
-
-
-def _has(later: Period, key: Key) -> bool:
-    """Whether a customer and metric are of a period."""
-    customers, metrics = filter_values(later, "customer_id"), later.metric_key
-    return (not customers or UUID(key[0]) in customers) and (not metrics or key[1] in metrics)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.errors import QueryError
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import SignOff
+from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_usage import period_words, signed_period
 from usage_explore.validation.usage_sums import joined
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
+
+
+_NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
 
 def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
@@ -119,3 +123,36 @@ def filter_values(period: Period, name: str) -> set[Any]:
     """The values to which a period is filtered by a column; none without a filter."""
     value = getattr(period, name)
     return set(value) if isinstance(value, tuple) else set() if value is None else {value}
+
+
+def overlaps(period: Period, start: datetime) -> bool:
+    """Whether a quarter of an hour has a part in a period."""
+    return period.span[0] < start + SLOT and start < period.span[1]
+
+
+def contains(period: Period, start: datetime) -> bool:
+    """Whether a quarter of an hour is wholly in a period."""
+    return period.span[0] <= start and start + SLOT <= period.span[1]
+
+
+def covers(later: Period, period: Period) -> bool:
+    """Whether a later period has all events of a period of its customer and metrics, which are columns of rows."""
+    is_within = later.span[0] <= period.span[0] and period.span[1] <= later.span[1]
+    return is_within and has_filters_of(later, period)
+
+
+def has_filters_of(later: Period, period: Period) -> bool:
+    """Whether a later period has no other filters than a period, but by customer and metric."""
+    given = period.given()
+    others = {
+        name: value
+        for name, value in later.given().items()
+        if name not in _NOT_FILTERS and name not in ("customer_id", "metric_key")
+    }
+    return all(given.get(name) == value for name, value in others.items())
+
+
+def has_key(later: Period, key: Key) -> bool:
+    """Whether a customer and metric are of a period."""
+    customers, metrics = filter_values(later, "customer_id"), later.metric_key
+    return (not customers or UUID(key[0]) in customers) and (not metrics or key[1] in metrics)
