@@ -28,7 +28,7 @@ from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy
 from usage_explore.load.currency_columns import unknown_currency_warning
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
-from usage_explore.load.replace import PERIOD_COLUMNS, replaced_words, without_scope
+from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
@@ -253,7 +253,7 @@ def _load(
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
-        superseded, already_there, changed = stage.settle_repeats(scope, file.zone)
+        already_there, changed = stage.settle_repeats(scope, file.zone)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
@@ -300,9 +300,9 @@ def _load(
         other_zone=written.other_zone,
         cut_times=written.cut_times,
         changed=changed,
-        superseded=superseded,
+        superseded=stage.superseded.events,
         superseded_settled=written.superseded_settled,
-        replaced=replaced_words(scope, stage.first, stage.last, file.zone) if stage.first and stage.last else "",
+        replaced=stage.superseded.words,
     )
     return report, stage
 
