@@ -343,6 +343,35 @@ def test_a_failed_replacement_loses_nothing(load):
     assert costs(load) == [("a", 1)]
 
 
+@pytest.mark.parametrize("bad", ["calls,x7,", "calls,,"])
+def test_a_file_that_replaces_has_no_rejected_row_left_out(load, bad):
+    """The stored event of a row that could not be read was deleted: it was nowhere then."""
+    load.csv(of_sources(*((ONE, "A", day) for day in IN_AUGUST)), organization_id=None)
+    restated = of_sources(*((ONE, "A", day) for day in IN_AUGUST)).replace("calls,1,", bad, 1)
+    words = "--replace would delete the stored events of rejected rows that are left out"
+    for skip_bad in (False, True):
+        checked = check_file(load.file("events.csv", restated), skip_bad=skip_bad, replace_by=["source"])
+        assert (checked.rejected, checked.is_loadable) == (1, False)
+        assert words in str(checked)
+        assert "--skip-bad" not in str(checked)
+        with pytest.raises(LoadError, match=words) as refused:
+            load.csv(restated, replace_by=["source"], organization_id=None, skip_bad=skip_bad)
+        assert "--skip-bad" not in str(refused.value)
+        load.connection.rollback()
+    assert load.count() == 3
+
+
+def test_a_file_that_replaces_has_no_row_left_out_whose_id_is_taken(load):
+    load.csv(of_sources(*((ONE, "A", day) for day in IN_AUGUST)), organization_id=None)
+    rows = of_sources(*((ONE, "A", day) for day in IN_AUGUST)).splitlines()
+    restated = "".join(f"{line},{UUID(int=min(at, 2)) if at else 'id'}\n" for at, line in enumerate(rows))
+    restated = restated.replace("08-05", "08-04")
+    with pytest.raises(LoadError, match="--replace would delete the stored events of rejected rows that are left out"):
+        load.csv(restated, replace_by=["source"], organization_id=None, skip_bad=True)
+    load.connection.rollback()
+    assert load.count() == 3
+
+
 def test_two_replacements_at_once_leave_one_of_them(load, database_url):
     focus(load, *(row(f"s{place}", "1") for place in range(50)))
     paths = []

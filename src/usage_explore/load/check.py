@@ -32,7 +32,7 @@ from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.replace import FileSources, replace_notes
-from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
+from usage_explore.load.report import NO_ROW_LEFT_OUT, Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
 from usage_explore.load.times import time_formats
@@ -78,7 +78,7 @@ class FileCheck:
     to `last`, `future` of them in the future; `customers` counts different ones; `totals` are the quantities by metric,
     `costs` the costs by currency. `is_cut` says that reading stopped at 10,000 rejected rows, as loading does without
     `skip_bad`: the numbers are then those of the rows up to there. With `skip_bad` the file is checked for a load
-    without its rejected rows.
+    without its rejected rows, which is refused of one that `replaces`.
     """
 
     path: Path
@@ -107,11 +107,12 @@ class FileCheck:
     alternatives: tuple[tuple[str, str], ...] = ()
     is_cut: bool = False
     skip_bad: bool = False
+    replaces: bool = False
 
     @property
     def is_loadable(self) -> bool:
         """Whether `command` loads the file, also one without rows: none is rejected; with `skip_bad`, not all are."""
-        is_refused = self.rejected and not (self.skip_bad and self.events)
+        is_refused = self.rejected and not (self.skip_bad and self.events and not self.replaces)
         return not (self.missing or self.problem or is_refused)
 
     @property
@@ -206,6 +207,7 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
         missing=missing,
         notes=proposal.notes,
         skip_bad=look.skip_bad,
+        replaces=look.replace_by is not None,
     )
     if missing:
         return checked
@@ -446,6 +448,9 @@ def _commands(checked: FileCheck) -> Iterator[str]:
             f"{'is' if checked.rejected == 1 else 'are'} rejected. Correct them or the options{proposed}:"
         )
         yield f"  {checked.command}"
+        if checked.replaces:
+            yield f"{NO_ROW_LEFT_OUT}."
+            return
         rows = "all rejected rows" if checked.is_cut else counted(checked.rejected, "rejected row")
         yield f"Or leave {rows} out:"
         yield f"  {skipping}"
