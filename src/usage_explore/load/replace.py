@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
 from usage_explore.files.values import EARLIEST, LATEST, quoted
 from usage_explore.formatting import counted, span_in, zoned
+from usage_explore.load.moved_loads import moved_loads
 from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
 
@@ -46,6 +48,9 @@ _MAX_LISTED = 3
 
 Source = tuple[Any, ...]
 """An organization, and the texts of the columns that name a source."""
+
+_Spans = dict[Source, dict[int, tuple[datetime, datetime]]]
+"""Source -> number of a month, from 1 -> first and last time of its events in that month."""
 
 _MAX_EVENTS_PER_DELETE = 50_000
 """Events that one DELETE statement removes, which bounds the size of its parameters."""
@@ -148,11 +153,23 @@ def replace_notes(sources: FileSources) -> Iterator[str]:
 
 
 class Superseded(NamedTuple):
-    """How many stored events were deleted, the first and last `ingested_at` of them by organization, and which."""
+    """How many stored events were deleted, the first and last `ingested_at` of them by organization, and which.
+
+    `kept` is the number of those of the months that are not, as they were loaded in another zone and are of others.
+    """
 
     events: int
     ingested: dict[UUID, tuple[datetime, datetime]]
     words: str
+    kept: int
+
+    def notes(self) -> Iterator[str]:
+        """The warning of the kept events."""
+        if self.kept:
+            yield (
+                f"warning: {counted(self.kept, 'stored event')} of these months, loaded in another time zone, would be"
+                " of others in the file's: kept; load those months again with --replace, too"
+            )
 
 
 def supersede(
@@ -166,20 +183,29 @@ def supersede(
     """Delete the stored events of the staged rows' scopes that equal no staged row; nothing without scope columns.
 
     Runs in the transaction that loads the file: other sessions see the old events or the new ones. `span` has the
-    staged rows' `organizations`, and the `first` and `last` of their times. Raises `LoadError` where the file has only
+    staged rows' `organizations`, and the `first` and `last` of their times. Of loads that have the file's rows in
+    another time zone the times are those of the file. Raises `LoadError` where the file has only
     an edge of a month of which other events of the source would be deleted.
     """
     if not columns:
-        return Superseded(0, {}, "")
+        return Superseded(0, {}, "", 0)
     values = {f"c{index}": (_value("s", column), _value("t", column)) for index, column in enumerate(columns)}
     bounds: dict[str, Any] = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # no query reads events outside
     starts: list[datetime] = []
     spans: _Spans = {}
+    kept = 0
     if PERIOD_COLUMNS.isdisjoint(columns):
-        values["month"] = (_month("s"), _month("t"))
         starts = months(span["first"], span["last"], zone)
         bounds = {"since": starts[0], "until": starts[-1], "months": starts}
+        month = _month("t")
+        if moved := moved_loads(connection, identifier(events), stage, span, starts, zone):
+            month = _moved_month(moved)
+            bounds |= {"since": starts[0] - _EDGE, "until": starts[-1] + _EDGE, "loads": [*moved]}
+            bounds |= {"clock": [start.astimezone(zone).replace(tzinfo=UTC) for start in starts]}
+            bounds |= {"middles": [since + (until - since) / 2 for since, until in pairwise(starts)]}
+        values["month"] = (_month("s"), month)
         spans = _months_of(connection, stage, columns, starts)
+        kept = _kept(connection, events, columns, month, spans, {**span, **bounds}) if moved else 0
     months_of = {source: [starts[at - 1].astimezone(zone).date() for at in each] for source, each in spans.items()}
     words = replaced_words(columns, months_of, zone)
     content = [name for name in COLUMNS if name not in ("id", "organization_id", "timestamp", "ingested_at")]
@@ -211,7 +237,7 @@ def supersede(
         for organization_id, _, _, at, *_ in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return Superseded(len(superseded), ingested, words)
+    return Superseded(len(superseded), ingested, words, kept)
 
 
 def _value(alias: str, column: str) -> sql.Composable:
@@ -225,8 +251,39 @@ def _month(alias: str) -> sql.Composable:
     return sql.SQL("width_bucket({}, %(months)s::timestamptz[])").format(sql.Identifier(alias, "timestamp"))
 
 
-_Spans = dict[Source, dict[int, tuple[datetime, datetime]]]
-"""Source -> number of a month, from 1 -> first and last time of its events in that month."""
+def _moved_month(moved: Mapping[datetime, Sequence[timedelta]]) -> sql.Composable:
+    """SQL for the number of the month of a stored event on the file's clock, for loads with other offsets from UTC."""
+    offsets = sql.SQL(" ").join(
+        sql.SQL("WHEN {}::timestamptz THEN {}::interval[]").format(sql.Literal(load), sql.Literal([*each]))
+        for load, each in moved.items()
+    )
+    return sql.SQL(
+        "coalesce(width_bucket(t.timestamp + (CASE t.ingested_at {offsets} END)"
+        "[1 + width_bucket(t.timestamp, %(middles)s::timestamptz[])], %(clock)s::timestamptz[]), {month})"
+    ).format(offsets=offsets, month=_month("t"))
+
+
+def _kept(
+    connection: Connection,
+    events: Table,
+    columns: Sequence[str],
+    month: sql.Composable,
+    spans: _Spans,
+    bounds: Mapping[str, Any],
+) -> int:
+    """The number of stored events that are in a replaced month of their source, and in none by the `month`."""
+    source = sql.SQL(", ").join([sql.Identifier("t", "organization_id"), *(_value("t", column) for column in columns)])
+    statement = sql.SQL(
+        "SELECT count(*), {now} AS now, {month} AS month, {source} FROM {table} t WHERE t.ingested_at = ANY (%(loads)s)"
+        " AND t.organization_id = ANY (%(organizations)s) AND t.timestamp >= %(since)s AND t.timestamp < %(until)s"
+        " AND {now} <> {month} GROUP BY now, month, {source}"
+    ).format(now=_month("t"), month=month, source=source, table=identifier(events))
+    counts = connection.execute(statement, bounds).fetchall()
+    return sum(
+        events
+        for events, now, right, *texts in counts
+        if now in (months := spans.get(tuple(texts), {})) and right not in months
+    )
 
 
 def _months_of(

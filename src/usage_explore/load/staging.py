@@ -230,7 +230,7 @@ class Stage:
     ) -> None:
         self._connection = connection
         self._home = home
-        self.superseded = Superseded(0, {}, "")
+        self.superseded = Superseded(0, {}, "", 0)
         self._changed: dict[UUID, tuple[datetime, datetime]] = {}
         self._last_line_wins = last_line_wins
         self._row_key = sql.SQL(_ROW_KEYS[measured])
@@ -266,9 +266,8 @@ class Stage:
     def settle_repeats(self, replace: Sequence[str], zone: ZoneInfo) -> tuple[int, int]:
         """Number the repetitions in the file and drop the rows that the table already has.
 
-        Returns the numbers of rows dropped, and of those dropped whose amounts differ from the stored event. `replace`
-        are the scope columns of `supersede`, `zone` is that of its months. Loads into one table wait for each other
-        from here on: two concurrent ones of the same file add it once.
+        Returns the numbers of these, and of those whose amounts differ from the stored event. `replace` are the scope
+        columns of `supersede`, `zone` is that of its months. Loads into one table wait for each other from here on.
         """
         if self._last_line_wins:
             statement = sql.SQL(_EARLIER_LINES).format(stage=STAGE, row_key=self._row_key)
@@ -304,6 +303,7 @@ class Stage:
         """Sentences for the report."""
         if self._earlier_lines:
             yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
+        yield from self.superseded.notes()
 
     def keep_names(
         self, names: Table, texts: Mapping[tuple[str, str], str], readable: Mapping[tuple[str, str, str], str]
