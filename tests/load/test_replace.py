@@ -230,17 +230,18 @@ def test_the_months_that_are_replaced_are_those_of_the_file_s_time_zone(load, tm
 
 
 @pytest.mark.parametrize(
-    ("zone", "offset", "month"),
+    ("zone", "offset", "month", "others"),
     [
-        ("Europe/Berlin", "+02:00", "August 2026 (UTC) from 2026-08-31 22:15:00 +00:00 on"),
+        ("Europe/Berlin", "+02:00", "August 2026 (UTC) from 2026-08-31 22:15:00 +00:00 on", 59),
         (
             "America/Los_Angeles",
             "-07:00",
             "October 2026 (UTC) until 2026-10-01 06:15:00 +00:00",
+            60,
         ),
     ],
 )
-def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, offset, month):
+def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, offset, month, others):
     """The times have the zone's offset, and no option names the zone of the months."""
     every = AUGUST_AND_SEPTEMBER.replace("2026-08", "2026-10") if zone.startswith("America") else AUGUST_AND_SEPTEMBER
     load.csv(every, timezone=zone)
@@ -248,7 +249,9 @@ def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, 
     restated = "".join(f"{line}\n" for line in RESTATED.replace(":15,", f":15:00{offset},").splitlines())
     with pytest.raises(LoadError) as refused:
         load.csv(restated, replace_by=["source"])
-    assert f"replace: of source 'meter' the file has only events of {month}, and 59 stored events" in str(refused.value)
+    assert f"replace: of source 'meter' the file has only events of {month}, and {others} stored events" in str(
+        refused.value
+    )
     assert "of that month would be deleted; nothing was loaded" in str(refused.value)
     assert "name it with --timezone, such as --timezone Europe/Berlin" in str(refused.value)
     load.connection.rollback()
@@ -272,10 +275,13 @@ IN_AUGUST, IN_SEPTEMBER = ("2026-08-03", "2026-08-04", "2026-08-05"), ("2026-09-
 
 @pytest.mark.parametrize("other", [(ONE, "B"), (TWO, "A")])
 @pytest.mark.parametrize("days", [IN_SEPTEMBER, ()])
-def test_an_edge_of_a_month_is_one_of_its_own_source_and_organization(load, other, days):
-    """Another source with all of August let this one's August be deleted."""
+@pytest.mark.parametrize(
+    "august", [IN_AUGUST, ("2026-08-31T11:00:00Z", "2026-08-31T12:00:00Z", "2026-08-31T15:00:00Z")]
+)
+def test_an_edge_of_a_month_is_one_of_its_own_source_and_organization(load, other, days, august):
+    """Another source with all of August let this one's August be deleted; and so did a source that began on its end."""
     whole = [(ONE, "A", day) for day in (*IN_AUGUST, *IN_SEPTEMBER)]
-    load.csv(of_sources(*whole, *((*other, day) for day in (*IN_AUGUST, *IN_SEPTEMBER))), organization_id=None)
+    load.csv(of_sources(*whole, *((*other, day) for day in (*august, *IN_SEPTEMBER))), organization_id=None)
     restated = of_sources(*whole, (*other, "2026-08-31T23:00:00Z"), *((*other, day) for day in days))
     with pytest.raises(LoadError) as refused:
         load.csv(restated, replace_by=["source"], organization_id=None)

@@ -307,7 +307,7 @@ def _check_edges(
     deleted: Sequence[tuple[Source, datetime]],
     zone: ZoneInfo,
 ) -> None:
-    """Raise `LoadError` where a source's events of a month are all at its border, and `deleted` has others of it.
+    """Raise `LoadError` where a source's events of a month are all at its border, and `deleted` has others farther in.
 
     The file is then one of the neighbouring month in another time zone, or has some rows of a month too many.
     """
@@ -317,14 +317,14 @@ def _check_edges(
         for number, (first, last) in each.items():
             start, end = starts[number - 1], starts[number]
             if number + 1 in present and first >= end - _EDGE:
-                edges[source, number] = end - _EDGE, end
+                edges[source, number] = first, end
             elif number - 1 in present and last < start + _EDGE:
-                edges[source, number] = start, start + _EDGE
+                edges[source, number] = start, last
     others: Counter[tuple[Source, int]] = Counter()
     for source, at in deleted if edges else ():
         number = bisect_right(starts, at)
-        since, until = edges.get((source, number), (at, at + _EDGE))
-        others[source, number] += not since <= at < until
+        since, until = edges.get((source, number), (at, at))
+        others[source, number] += not since <= at <= until
     for (source, number), events in others.items():
         if events:
             first, last = spans[source][number]
