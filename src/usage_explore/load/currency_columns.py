@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_names import CURRENCY_WORDS, words
-from usage_explore.load.numbers import SIGNS
+from usage_explore.load.numbers import CODES_BY_SIGN, SIGNS
 from usage_explore.load.paths import member
 from usage_explore.pricing.currencies import scale
 
@@ -25,7 +25,15 @@ _MAX_NAME_CHARACTERS = 20
 COMMON = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
 """Codes that are known in small letters, too: "try" and "all" are words."""
 
-_CODES_THAT_ARE_WORDS = frozenset(("ALL", "TOP"))
+_CURRENCY_NAMES = frozenset((
+    "euro", "euros", "dollar", "dollars", "pound", "pounds", "pfund", "sterling", "franken", "franc", "francs", "yen",
+    "yuan", "renminbi", "rupee", "rupees", "krone", "kronen", "krona", "kronor", "zloty", "złoty",
+))  # fmt: skip
+"""Last words of a currency's name, such as US-Dollar."""
+
+_OTHER_WORDS = frozenset(("all", "top", "pound", "pounds", "pfund"))
+"""Codes and names that alone may be other words, such as units of weight."""
+
 _NO_CODES = frozenset(("n/a", "na", "none", "null", "-", ""))
 
 
@@ -40,7 +48,7 @@ def is_named_currency(name: str, texts: Iterable[str]) -> bool:
 
 
 def has_codes(texts: Iterable[str]) -> bool:
-    """Whether the values are currency signs, or ISO 4217 codes, all in capitals or common; ALL and TOP alone are words.
+    """Whether the values are currency signs, ISO 4217 codes in capitals or common, or names; ALL and TOP are words.
 
     Words for no value may be among them.
 
@@ -49,19 +57,28 @@ def has_codes(texts: Iterable[str]) -> bool:
     >>> has_codes(["EUR", "Berlin"]), has_codes(["ALL"]), has_codes([])
     (False, False, False)
     """
-    codes = {text.strip() for text in texts if text.strip().lower() not in _NO_CODES}
-    is_few = 0 < len(codes) <= MAX_CODES and not codes <= _CODES_THAT_ARE_WORDS
-    return is_few and (
-        codes <= {*SIGNS, "US$"}
-        or all((code.isupper() or code.lower() in COMMON) and scale(code) is not None for code in codes)
-    )
+    values = {text.strip() for text in texts if text.strip().lower() not in _NO_CODES}
+    is_few = 0 < len(values) <= MAX_CODES and not {value.lower() for value in values} <= _OTHER_WORDS
+    return is_few and all(map(_is_currency, values))
+
+
+def _is_currency(text: str) -> bool:
+    is_code = (text.isupper() or text.lower() in COMMON) and scale(text) is not None
+    own = words(text) if len(text) <= _MAX_NAME_CHARACTERS and not re.search("[0-9]", text) else []
+    return text in SIGNS or text == "US$" or is_code or (0 < len(own) <= 2 and own[-1] in _CURRENCY_NAMES)
+
+
+def has_several(texts: Iterable[str]) -> bool:
+    """Whether the values are few and two of them are currency signs or common codes, whatever the others are."""
+    values = {text.strip().lower() for text in texts}
+    return len(values) <= MAX_CODES and len(values & {*SIGNS, "us$", *COMMON}) > 1
 
 
 def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
     """The column of currencies, of names with their values, that belongs to a cost; None where several may.
 
-    Nearer is one in the same object of JSON, then one with more words of the cost's name, then one without other words.
-    Of equally near ones that have the same single value any is right. A wallet's currency is none of a cost.
+    Nearer is one in the same object of JSON, then one with more words of the cost's name. Of equally near ones with the
+    same single value any is right. A wallet's currency is none of a cost.
 
     >>> nearest("price.total", {"currency": ["EUR"], "price.currency": ["USD"]})
     'price.currency'
@@ -69,14 +86,25 @@ def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
     """
     candidates = [name for name in columns if "wallet" not in words(name)]
 
-    def nearness(name: str) -> tuple[bool, int, bool]:
-        own = {*words(name)}
+    def nearness(name: str) -> tuple[bool, int]:
         is_beside = name.rpartition(".")[0] == cost.rpartition(".")[0]
-        return is_beside, len(own & {*words(cost)}), own <= CURRENCY_WORDS
+        return is_beside, len({*words(name)} & {*words(cost)})
 
     near = [name for name in candidates if nearness(name) == max(map(nearness, candidates))]
     values = {text for name in near for text in columns[name]}
     return near[0] if len(near) == 1 or (near and len(values) == 1) else None
+
+
+def sign_warning(cost: str, signs: Iterable[str], currencies: Iterable[str]) -> list[str]:
+    """The warning that a column of costs has signs of other currencies than these codes, a word for none left out."""
+    codes = {text.strip().upper() for text in currencies if text.strip().lower() not in _NO_CODES}
+    other = [sign for sign in signs if codes.isdisjoint(CODES_BY_SIGN[sign])]
+    if not other or any(scale(code) is None for code in codes):
+        return []
+    return [
+        f"warning: the values of {cost!r} have the sign {listed(other)}, which is not that of {listed(codes)}: check"
+        " the currency of the costs; --set external_cost_currency=CODE sets another"
+    ]
 
 
 def unknown_currency_warning(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
@@ -86,7 +114,8 @@ def unknown_currency_warning(events: int, file: Prepared, mapper: RowMapper) -> 
     for name in file.names:
         texts = {raw for record in records if isinstance(raw := member(record, name), str) and raw}
         texts -= mapper.mapping.null_text
-        if texts and name not in mapper.taken() and (has_codes(texts) or is_named_currency(name, texts)):
+        is_currency = has_codes(texts) or has_several(texts) or is_named_currency(name, texts)
+        if texts and name not in mapper.taken() and is_currency:
             found.append(f"{name!r} ({listed(texts)})")
     if not found:
         return []
