@@ -25,7 +25,7 @@ from usage_explore.files.sources import paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import dimension_columns, listed_columns
 from usage_explore.load.command_line import command
-from usage_explore.load.currency_columns import unknown_currency_warning
+from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
@@ -230,7 +230,7 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
     count = _Count(file, mapper, scope)
     found = count.result(checked, show)
     events = sum(total.events for total in found.costs if total.name is None)
-    notes = (*proposal.notes, *found.notes, *unknown_currency_warning(events, file, mapper))
+    notes = (*proposal.notes, *found.notes, *currency_warnings(events, file, mapper))
     notes += (*future_warnings(found.future, found.last), *replace_notes(count.sources))
     return replace(found, notes=notes)
 

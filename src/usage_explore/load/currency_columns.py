@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_names import CURRENCY_WORDS, words
-from usage_explore.load.numbers import CODES_BY_SIGN, SIGNS
+from usage_explore.load.numbers import CODES_BY_SIGN, CODES_OF_SIGNS, SIGNS
 from usage_explore.load.paths import member
+from usage_explore.load.prepared import MAX_PROFILED_ROWS
 from usage_explore.pricing.currencies import scale
 
 if TYPE_CHECKING:
@@ -95,19 +97,36 @@ def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
     return near[0] if len(near) == 1 or (near and len(values) == 1) else None
 
 
-def sign_warning(cost: str, signs: Iterable[str], currencies: Iterable[str]) -> list[str]:
-    """The warning that a column of costs has signs of other currencies than these codes, a word for none left out."""
-    codes = {text.strip().upper() for text in currencies if text.strip().lower() not in _NO_CODES}
-    other = [sign for sign in signs if codes.isdisjoint(CODES_BY_SIGN[sign])]
-    if not other or any(scale(code) is None for code in codes):
-        return []
-    return [
-        f"warning: the values of {cost!r} have the sign {listed(other)}, which is not that of {listed(codes)}: check"
-        " the currency of the costs; --set external_cost_currency=CODE sets another"
-    ]
+def currency_warnings(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
+    """The warnings of `events` events with costs and no currency, and of costs with signs of other currencies."""
+    return [*_unknown_currencies(events, file, mapper), *_other_signs(file, mapper)]
 
 
-def unknown_currency_warning(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
+def _other_signs(file: Prepared, mapper: RowMapper) -> Iterator[str]:
+    """The warning that amounts of the first rows have the sign of another currency than the row."""
+    amounts = mapper.sources.get("external_cost_amount", ())
+    currencies = mapper.sources.get("external_cost_currency", ())
+    constant = mapper.mapping.constants.get("external_cost_currency")
+    found: Counter[tuple[str, str]] = Counter()
+    for record in file.first_records() if amounts and (currencies or constant) else ():
+        amount, text = _text(record, amounts), (constant or _text(record, currencies)).strip().upper()
+        code = CODES_OF_SIGNS.get(text, text)
+        if (sign := re.search(f"[{SIGNS}]", amount)) and scale(code) is not None:
+            found[sign[0], code] += code not in CODES_BY_SIGN[sign[0]]
+    beside = [f"{sign} beside {code} in {counted(rows, 'row')}" for (sign, code), rows in found.items() if rows]
+    if beside:
+        yield (
+            f"warning: costs have the sign {', '.join(beside)} of the first {MAX_PROFILED_ROWS:,}: is"
+            " external_cost_currency right? Name its column with --map, or set it with --set"
+        )
+
+
+def _text(record: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The first text of the columns in the record."""
+    return next((raw for name in names if isinstance(raw := member(record, name), str) and raw.strip()), "")
+
+
+def _unknown_currencies(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
     """The warning that the costs of `events` events have no currency, with the unmapped columns of currency codes."""
     records = file.first_records() if events else []
     found = []

@@ -39,7 +39,7 @@ from usage_explore.load.column_names import (
     TIME_WORDS,
     words,
 )
-from usage_explore.load.currency_columns import COMMON, has_codes, is_named_currency, nearest, sign_warning
+from usage_explore.load.currency_columns import COMMON, has_codes, is_named_currency, nearest
 from usage_explore.load.mapping import ColumnMapping
 from usage_explore.load.numbers import CODES_OF_SIGNS, SIGNS, number_reader
 from usage_explore.load.paths import member
@@ -362,9 +362,7 @@ class _Finder:
                     f"warning: {name!r} has {listed(says[name])}, and the name {cost.name!r} has {named[0]}: if that is"
                     f" the currency of the costs, set it with --set external_cost_currency={named[0]}"
                 )
-            self.notes += sign_warning(cost.name, cost.signs, says[name])
         elif len(named) == 1:
-            self.notes += sign_warning(cost.name, cost.signs, named)
             self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
             self.notes += [
                 f"warning: {cost.name!r} has the currency of the costs, and {name!r} has {listed(texts)}: if that is"
@@ -374,7 +372,6 @@ class _Finder:
             ]
         elif name := nearest(cost.name, every):
             self._map("external_cost_currency", name, "its values are currencies")
-            self.notes += sign_warning(cost.name, cost.signs, every[name])
         elif not every and len(cost.signs) == 1 and (code := CODES_OF_SIGNS.get(sign := next(iter(cost.signs)))):
             self._set("external_cost_currency", code, f"the values of {cost.name} have the sign {sign}")
         for name in every:

@@ -25,7 +25,7 @@ from usage_explore.files.sources import Record, Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
-from usage_explore.load.currency_columns import unknown_currency_warning
+from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
@@ -288,7 +288,7 @@ def _load(
         read=rejected.read,
         notes=(
             *(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
-            *unknown_currency_warning(stage.without_currency, file, mapper),
+            *currency_warnings(stage.without_currency, file, mapper),
         ),
         first=stage.first,
         last=stage.last,
