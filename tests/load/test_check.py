@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from usage_explore.cli.main import main
 from usage_explore.errors import LoadError
+from usage_explore.formatting import listed
 from usage_explore.load import LOCAL_ORGANIZATION, LoadOptions, check_file
 
 TIME = "2026-01-31T08:00:00Z"
@@ -615,6 +616,8 @@ def test_an_option_for_the_currency_wins_over_a_column_of_codes(tmp_path):
         ("Local Currency,Billing Currency", ("USD,EUR", "EUR,EUR")),
         ("local currency,billing currency", ("usd,eur", "eur,eur")),
         ("Wallet,Note", ("USD,x", "EUR,y")),
+        ("currency,billing_currency", ("USD,EUR", "USD,USD")),
+        ("ccy,Note", ("EUR,x", "USD,y", "unknown,z")),
     ],
 )
 @pytest.mark.parametrize("proposals", [True, False])
@@ -623,10 +626,11 @@ def test_costs_are_not_added_up_silently_where_their_currency_is_ambiguous(tmp_p
     path = tmp_path / "file.csv"
     path.write_text(text + "".join(f"{TIME},a,calls,{n},1.20,{row}\n" for n, row in enumerate(rows)))
     found = check_file(path, proposals=proposals)
-    assert costs_of(found) == [(None, Decimal("2.4"))]
-    (warning,) = [note for note in found.notes if note.startswith("warning: the costs of 2 events have no currency")]
+    assert costs_of(found) == [(None, len(rows) * Decimal("1.2"))]
+    begin = f"warning: the costs of {len(rows)} events have no currency"
+    (warning,) = [note for note in found.notes if note.startswith(begin)]
     first, second = columns.split(",")
-    assert f"{first!r} ({' and '.join(sorted(row.split(',')[0] for row in rows))})" in warning
+    assert f"{first!r} ({listed({row.split(',')[0] for row in rows})})" in warning
     assert (repr(second) in warning) == (second != "Note")
     assert warning in str(found)
 
@@ -637,6 +641,10 @@ def test_costs_are_not_added_up_silently_where_their_currency_is_ambiguous(tmp_p
         ("Group", ("EUR", "n/a"), ("EUR", "N/A")),
         ("Group", ("eur", "USD"), ("EUR", "USD")),
         ("Group", ("€", "$"), ("EUR", "$")),
+        ("Group", ("€", "EUR", "$"), ("EUR", "$")),
+        ("Group", ("EUR", "USD", "Euro"), ("EUR", "USD", "EURO")),
+        ("Group", ("Euro", "US-Dollar"), ("EURO", "US-DOLLAR")),
+        ("Group", ("€", "Schweizer Franken", "usd"), ("EUR", "SCHWEIZER FRANKEN", "USD")),
         ("currency", ("Euro", "US-Dollar"), ("EURO", "US-DOLLAR")),
     ],
 )
@@ -644,7 +652,8 @@ def test_currencies_in_small_letters_signs_or_words_are_kept_apart(tmp_path, nam
     """They were one sum, without a warning."""
     rows = "".join(f"{TIME},a,1,1.20,{value}\n" for value in values)
     found = check(tmp_path, f"Date,Customer,Calls,Cost,{name}\n{rows}")
-    assert costs_of(found) == [(currency, Decimal("1.2")) for currency in currencies]
+    rows_of = [sum(currency == {"€": "EUR"}.get(value, value.upper()) for value in values) for currency in currencies]
+    assert costs_of(found) == [(name, n * Decimal("1.2")) for name, n in zip(currencies, rows_of, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["Cost (EUR)", "Cost (€)"])
@@ -659,6 +668,44 @@ def test_a_currency_in_the_name_of_the_costs_and_others_beside_it_are_said(tmp_p
     ]
 
 
+@pytest.mark.parametrize("currency", ["USD", "US-Dollar"])
+def test_a_column_of_currencies_that_has_none_of_the_name_of_the_costs_is_said(tmp_path, currency):
+    """The name says euros, and all were dollars without a word."""
+    text = f"Date,Customer,Calls,Cost (EUR),currency\n{TIME},a,1,1.20,{currency}\n{TIME},b,1,0.05,{currency}\n"
+    found = check(tmp_path, text)
+    assert costs_of(found) == [(currency.upper(), Decimal("1.25"))]
+    assert [note for note in found.notes if note.startswith("warning")] == [
+        f"warning: 'currency' has {currency}, and the name 'Cost (EUR)' has EUR: if that is the currency of the costs, "
+        "set it with --set external_cost_currency=EUR"
+    ]
+    found = check(tmp_path, text.replace(currency, "EUR"))
+    assert not [note for note in found.notes if note.startswith("warning")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "amount", "codes"),
+    [
+        ("Cost (EUR)", "$76.85", "EUR"),
+        ("Cost (USD)", "€76.85", "USD"),
+        ("Cost (GBP)", "¥7", "GBP"),
+        ("Cost,ccy", "€1.5,USD", "USD"),
+    ],
+)
+def test_a_sign_of_another_currency_than_the_costs_have_is_said(tmp_path, columns, amount, codes):
+    found = check(tmp_path, f"Date,Customer,Calls,{columns}\n{TIME},a,1,{amount}\n{TIME},b,1,{amount}\n")
+    assert [name for name, _ in costs_of(found)] == [codes]
+    (warning,) = [note for note in found.notes if note.startswith("warning")]
+    sign = next(letter for letter in amount if letter in "$€¥")
+    assert warning.startswith(f"warning: costs have the sign {sign} beside {codes} in 2 rows of the first 1,000")
+
+
+@pytest.mark.parametrize(("columns", "amount"), [("Cost (CAD)", "$1"), ("Cost (EUR)", "€1"), ("Cost,ccy", "US$1,USD")])
+def test_a_sign_of_the_currency_that_the_costs_have_is_not_said(tmp_path, columns, amount):
+    found = check(tmp_path, f"Date,Customer,Calls,{columns}\n{TIME},a,1,{amount}\n{TIME},b,1,{amount}\n")
+    assert len(costs_of(found)) == 1
+    assert not [note for note in found.notes if note.startswith("warning")]
+
+
 def test_amounts_with_signs_of_several_currencies_are_refused(tmp_path):
     header = "timestamp,customer_id,metric_key,quantity,external_cost_amount"
     rows = f"{TIME},a,m,1,€22.36\n{TIME},b,m,1,78.66\n{TIME},c,m,1,-$1.5\n{TIME},d,m,1,3 €\n"
@@ -670,7 +717,9 @@ def test_amounts_with_signs_of_several_currencies_are_refused(tmp_path):
     assert costs_of(found) == [("EUR", Decimal("104.02")), ("USD", Decimal("-1.5"))]
 
 
-@pytest.mark.parametrize("values", [("ALL", "TOP"), ("XYZ", "EUR"), ("EUR ltd", "USD"), ("try", "all")])
+@pytest.mark.parametrize(
+    "values", [("ALL", "TOP"), ("XYZ", "EUR"), ("EUR ltd", "USD"), ("try", "all"), ("pound", "pounds")]
+)
 def test_other_values_are_no_currency_of_a_cost(tmp_path, values):
     rows = "".join(f"{TIME},a,1,1.20,{value}\n" for value in values)
     found = check(tmp_path, f"Date,Customer,Calls,Cost,Group\n{rows}")
@@ -681,7 +730,7 @@ def test_other_values_are_no_currency_of_a_cost(tmp_path, values):
 
 def test_of_several_columns_of_currencies_the_one_of_the_cost_is_proposed(tmp_path):
     rows = f"{TIME},a,1,1.20,USD,EUR\n{TIME},b,1,0.05,EUR,EUR\n"
-    for columns in ("Price Currency,Cost Currency", "Local Currency,Currency", "Wallet Currency,ccy"):
+    for columns in ("Price Currency,Cost Currency", "Wallet Currency,ccy"):
         found = check(tmp_path, f"Date,Customer,Calls,Cost,{columns}\n{rows}")
         assert costs_of(found) == [("EUR", Decimal("1.25"))], columns
     found = check(tmp_path, f"Date,Customer,Calls,Cost USD,ccy,x\n{rows}")

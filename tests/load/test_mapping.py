@@ -394,3 +394,27 @@ def test_costs_without_a_currency_are_warned_of_where_the_file_has_currencies(lo
     assert f"{warning}; the file has currencies in 'ccy' (EUR and USD), 'home' (EUR): choose" in str(load.csv(text))
     again = load.csv(text, mapping={"external_cost_currency": "ccy"})
     assert warning not in str(again)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "options", "codes"),
+    [
+        ("external_cost_amount,external_cost_currency", "€1.20,USD", {}, "€ beside USD in 2 rows"),
+        (
+            "external_cost_amount,ccy",
+            "$1.20,eur",
+            {"mapping": {"external_cost_currency": "ccy"}},
+            "$ beside EUR in 2 rows",
+        ),
+        ("external_cost_amount", "$1.20", {"constants": {"external_cost_currency": "EUR"}}, "$ beside EUR in 2 rows"),
+        ("external_cost_amount,external_cost_currency", "$1.20,CAD", {}, None),
+        ("external_cost_amount,external_cost_currency", "$1.20,Dollar", {}, None),
+        ("external_cost_amount,external_cost_currency", ",USD", {}, None),
+    ],
+)
+def test_signs_of_other_currencies_than_those_beside_them_are_warned_of(load, columns, row, options, codes):
+    rows = "".join(f"2026-10-01T00:00:00Z,{customer},calls,1,{row}\n" for customer in "ab")
+    path = load.file("events.csv", f"timestamp,customer_id,metric_key,quantity,{columns}\n{rows}")
+    for report in (str(check_file(path, LoadOptions(**options))), str(load(path, **options))):
+        assert (f"warning: costs have the sign {codes} of the first" in report) == bool(codes)
+        assert ("warning" in report) == bool(codes)

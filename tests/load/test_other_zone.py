@@ -79,3 +79,50 @@ def test_a_file_for_each_hour_of_a_steady_meter_is_not_warned_of(load_again):
     for hour in range(12):
         text = made(lambda customer, _: customer + 1, hours=1, start=START + hour * HOUR).replace(":00,", ":17,")
         assert load_again.csv(text, timezone="UTC").other_zone == 0
+
+
+def of_months(*months: int, start: datetime = datetime(2026, 8, 1, tzinfo=UTC)) -> str:
+    """Months of 2026 of an hourly meter by local time, each hour of the year with its quantity, in 2 accounts."""
+    lines = made(varied, hours=24 * 153, minute=40, start=start).splitlines()
+    chosen = [line for line in lines[1:] if int(line.split(",")[3][5:7]) in months]
+    return "\n".join([lines[0], *chosen]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "month"),
+    [("UTC", "Europe/Berlin", 10), ("UTC", "America/Los_Angeles", 9), ("Asia/Kolkata", "America/Los_Angeles", 11)],
+)
+def test_a_month_that_was_loaded_in_another_zone_is_replaced_whole(load_again, first, second, month):
+    """Its rows at one edge counted twice, and at the other those of the neighbouring month were lost."""
+    load_again.csv(of_months(month - 1, month, month + 1), timezone=first)
+    before = load_again.rows("id")
+    report = load_again.csv(of_months(month), timezone=second, replace_by=["region"])
+    assert report.loaded + report.already_there == of_months(month).count("\n") - 1
+    assert load_again.count() == len(before)
+    of_file = load_again.rows("customer_id", "quantity", "timestamp")
+    load_again.connection.execute("TRUNCATE usage_events")
+    load_again.csv(of_months(month - 1, month + 1), timezone=first)
+    load_again.csv(of_months(month), timezone=second)
+    assert of_file == load_again.rows("customer_id", "quantity", "timestamp")
+    assert "loaded in another time zone, would be of others in the file's: kept" in str(report)
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_few_rows_that_were_loaded_in_another_zone_are_replaced(load_again, keys):
+    times = ("2026-10-01 00:10", "2026-10-10 12:00", "2026-10-15 12:00", "2026-10-31 23:40")
+    header = "timestamp,customer_id,metric_key,quantity,acct" + ",idempotency_key" * keys
+    rows = [f"{time}:00,c,calls,{at + 1},A" + f",k{at}" * keys for at, time in enumerate(times)]
+    text = "\n".join([header, *rows])
+    load_again.csv(text, timezone="UTC")
+    report = load_again.csv(text, timezone="Europe/Berlin", replace_by=["acct"])
+    assert (report.superseded, report.loaded, load_again.count()) == (4, 4, 4)
+    assert "warning" not in str(report)
+
+
+def test_rows_of_the_same_zone_are_replaced_where_the_clocks_change(load_again):
+    """By the offset of most of November its first hour would be one of October."""
+    text = of_months(10, 11)
+    load_again.csv(text, timezone="America/Los_Angeles")
+    november = [line for line in of_months(11).splitlines() if " 00:40" not in line]
+    report = load_again.csv("\n".join(november), timezone="America/Los_Angeles", replace_by=["region"])
+    assert (report.superseded, report.loaded) == (90, 0)

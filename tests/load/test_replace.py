@@ -220,9 +220,9 @@ def test_the_months_that_are_replaced_are_those_of_the_file_s_time_zone(load, tm
     load.csv(AUGUST_AND_SEPTEMBER, timezone=zone)
     path = tmp_path / "restated.csv"
     path.write_text(RESTATED)
-    words = f"of the same source, 1–30 Sep 2026 ({zone})"
+    words = f"of the same source: source 'meter', 1–30 Sep 2026 ({zone})"
     check = check_file(path, LoadOptions(timezone=zone), replace_by=["source"])
-    assert f"--replace deletes the stored events {words} that the file does not have" in str(check)
+    assert f"--replace deletes the stored events that the file does not have, {words}" in str(check)
     report = load(path, **options)
     assert (report.superseded, report.loaded, report.already_there) == (1, 0, 59)
     assert f"superseded 1 stored event {words}" in str(report)
@@ -230,17 +230,18 @@ def test_the_months_that_are_replaced_are_those_of_the_file_s_time_zone(load, tm
 
 
 @pytest.mark.parametrize(
-    ("zone", "offset", "month"),
+    ("zone", "offset", "month", "others"),
     [
-        ("Europe/Berlin", "+02:00", "August 2026 (UTC) the file has only events from 2026-08-31 22:15:00 +00:00 on"),
+        ("Europe/Berlin", "+02:00", "August 2026 (UTC) from 2026-08-31 22:15:00 +00:00 on", 59),
         (
             "America/Los_Angeles",
             "-07:00",
-            "October 2026 (UTC) the file has only events until 2026-10-01 06:15:00 +00:00",
+            "October 2026 (UTC) until 2026-10-01 06:15:00 +00:00",
+            60,
         ),
     ],
 )
-def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, offset, month):
+def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, offset, month, others):
     """The times have the zone's offset, and no option names the zone of the months."""
     every = AUGUST_AND_SEPTEMBER.replace("2026-08", "2026-10") if zone.startswith("America") else AUGUST_AND_SEPTEMBER
     load.csv(every, timezone=zone)
@@ -248,11 +249,75 @@ def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, 
     restated = "".join(f"{line}\n" for line in RESTATED.replace(":15,", f":15:00{offset},").splitlines())
     with pytest.raises(LoadError) as refused:
         load.csv(restated, replace_by=["source"])
-    assert f"{month}, and 59 stored events of that month would be deleted; nothing was loaded" in str(refused.value)
-    assert "--timezone Europe/Berlin" in str(refused.value)
+    assert f"replace: of source 'meter' the file has only events of {month}, and {others} stored events" in str(
+        refused.value
+    )
+    assert "of that month would be deleted; nothing was loaded" in str(refused.value)
+    assert "name it with --timezone, such as --timezone Europe/Berlin" in str(refused.value)
     load.connection.rollback()
     assert load.count() == before
     assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
+
+
+def of_sources(*rows: tuple[UUID, str, str]) -> str:
+    """Rows of (organization, source, day or time) as CSV."""
+    header = "organization_id,timestamp,customer_id,metric_key,quantity,source\n"
+    times = [time if "T" in time else f"{time}T12:00:00Z" for _, _, time in rows]
+    return header + "".join(
+        f"{organization},{time},c,calls,1,{source}\n"
+        for (organization, source, _), time in zip(rows, times, strict=True)
+    )
+
+
+ONE, TWO = UUID(int=1), UUID(int=2)
+IN_AUGUST, IN_SEPTEMBER = ("2026-08-03", "2026-08-04", "2026-08-05"), ("2026-09-03", "2026-09-04", "2026-09-05")
+
+
+@pytest.mark.parametrize("other", [(ONE, "B"), (TWO, "A")])
+@pytest.mark.parametrize("days", [IN_SEPTEMBER, ()])
+@pytest.mark.parametrize(
+    "august", [IN_AUGUST, ("2026-08-31T11:00:00Z", "2026-08-31T12:00:00Z", "2026-08-31T15:00:00Z")]
+)
+def test_an_edge_of_a_month_is_one_of_its_own_source_and_organization(load, other, days, august):
+    """Another source with all of August let this one's August be deleted; and so did a source that began on its end."""
+    whole = [(ONE, "A", day) for day in (*IN_AUGUST, *IN_SEPTEMBER)]
+    load.csv(of_sources(*whole, *((*other, day) for day in (*august, *IN_SEPTEMBER))), organization_id=None)
+    restated = of_sources(*whole, (*other, "2026-08-31T23:00:00Z"), *((*other, day) for day in days))
+    with pytest.raises(LoadError) as refused:
+        load.csv(restated, replace_by=["source"], organization_id=None)
+    named = "source 'B'" if other == (ONE, "B") else f"organization {TWO}, source 'A'"
+    assert (
+        f"of {named} the file has only events of August 2026 (UTC) from 2026-08-31 23:00:00 +00:00 on, and 3 "
+        in str(refused.value)
+    )
+    load.connection.rollback()
+    assert load.count() == 12
+
+
+def test_the_months_that_are_replaced_are_said_for_each_source(load):
+    """A source without events of August keeps those, and so does a month between two of the file."""
+    days = ("2026-08-03", "2026-09-03", "2026-10-03")
+    load.csv(of_sources(*((ONE, source, day) for source in "ABC" for day in days)), organization_id=None)
+    kept = {"A": ("2026-08-03", "2026-09-04"), "B": ("2026-09-04",), "C": ("2026-08-03", "2026-10-04")}
+    restated = of_sources(*((ONE, source, day) for source, own in kept.items() for day in own))
+    words = (
+        "of the same source: source 'A', 1 Aug – 30 Sep 2026; source 'B', 1–30 Sep 2026; source 'C', 1–31 Aug 2026"
+        " and 1–31 Oct 2026 (UTC)"
+    )
+    checked = check_file(load.file("events.csv", restated), LoadOptions(), replace_by=["source"])
+    assert f"--replace deletes the stored events that the file does not have, {words}" in str(checked)
+    report = load.csv(restated, replace_by=["source"], organization_id=None)
+    assert f"superseded 3 stored events {words}" in str(report)
+    assert load.count() == 9
+
+
+def test_the_refusal_of_an_edge_does_not_advise_the_zone_that_was_given(load):
+    load.csv(AUGUST_AND_SEPTEMBER, timezone="Europe/Berlin")
+    with pytest.raises(
+        LoadError, match="another time zone than Europe/Berlin, name it with --timezone; else"
+    ) as refused:
+        load.csv(RESTATED.replace("2026-09-01 00", "2026-08-31 23"), replace_by=["source"], timezone="Europe/Berlin")
+    assert "such as" not in str(refused.value)
 
 
 def test_replace_is_refused_where_it_cannot_tell_what_to_replace(load, table_of):
@@ -282,6 +347,35 @@ def test_a_failed_replacement_loses_nothing(load):
     with pytest.raises(LoadError, match="no"):
         focus(load, row("b", "2"), replace=True)
     assert costs(load) == [("a", 1)]
+
+
+@pytest.mark.parametrize("bad", ["calls,x7,", "calls,,"])
+def test_a_file_that_replaces_has_no_rejected_row_left_out(load, bad):
+    """The stored event of a row that could not be read was deleted: it was nowhere then."""
+    load.csv(of_sources(*((ONE, "A", day) for day in IN_AUGUST)), organization_id=None)
+    restated = of_sources(*((ONE, "A", day) for day in IN_AUGUST)).replace("calls,1,", bad, 1)
+    words = "--replace would delete the stored events of rejected rows that are left out"
+    for skip_bad in (False, True):
+        checked = check_file(load.file("events.csv", restated), skip_bad=skip_bad, replace_by=["source"])
+        assert (checked.rejected, checked.is_loadable) == (1, False)
+        assert words in str(checked)
+        assert "--skip-bad" not in str(checked)
+        with pytest.raises(LoadError, match=words) as refused:
+            load.csv(restated, replace_by=["source"], organization_id=None, skip_bad=skip_bad)
+        assert "--skip-bad" not in str(refused.value)
+        load.connection.rollback()
+    assert load.count() == 3
+
+
+def test_a_file_that_replaces_has_no_row_left_out_whose_id_is_taken(load):
+    load.csv(of_sources(*((ONE, "A", day) for day in IN_AUGUST)), organization_id=None)
+    rows = of_sources(*((ONE, "A", day) for day in IN_AUGUST)).splitlines()
+    restated = "".join(f"{line},{UUID(int=min(at, 2)) if at else 'id'}\n" for at, line in enumerate(rows))
+    restated = restated.replace("08-05", "08-04")
+    with pytest.raises(LoadError, match="--replace would delete the stored events of rejected rows that are left out"):
+        load.csv(restated, replace_by=["source"], organization_id=None, skip_bad=True)
+    load.connection.rollback()
+    assert load.count() == 3
 
 
 def test_two_replacements_at_once_leave_one_of_them(load, database_url):

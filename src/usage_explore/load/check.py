@@ -25,14 +25,14 @@ from usage_explore.files.sources import paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import dimension_columns, listed_columns
 from usage_explore.load.command_line import command
-from usage_explore.load.currency_columns import unknown_currency_warning
+from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
-from usage_explore.load.replace import replace_notes
-from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
+from usage_explore.load.replace import FileSources, replace_notes
+from usage_explore.load.report import NO_ROW_LEFT_OUT, Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
 from usage_explore.load.times import time_formats
@@ -78,7 +78,7 @@ class FileCheck:
     to `last`, `future` of them in the future; `customers` counts different ones; `totals` are the quantities by metric,
     `costs` the costs by currency. `is_cut` says that reading stopped at 10,000 rejected rows, as loading does without
     `skip_bad`: the numbers are then those of the rows up to there. With `skip_bad` the file is checked for a load
-    without its rejected rows.
+    without its rejected rows, which is refused of one that `replaces`.
     """
 
     path: Path
@@ -107,11 +107,12 @@ class FileCheck:
     alternatives: tuple[tuple[str, str], ...] = ()
     is_cut: bool = False
     skip_bad: bool = False
+    replaces: bool = False
 
     @property
     def is_loadable(self) -> bool:
         """Whether `command` loads the file, also one without rows: none is rejected; with `skip_bad`, not all are."""
-        is_refused = self.rejected and not (self.skip_bad and self.events)
+        is_refused = self.rejected and not (self.skip_bad and self.events and not self.replaces)
         return not (self.missing or self.problem or is_refused)
 
     @property
@@ -206,6 +207,7 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
         missing=missing,
         notes=proposal.notes,
         skip_bad=look.skip_bad,
+        replaces=look.replace_by is not None,
     )
     if missing:
         return checked
@@ -225,10 +227,11 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
         scope = () if look.replace_by is None else scope_columns(file, look.replace_by)
     except (LoadError, ConfigurationError) as error:
         return replace(checked, problem=str(error))
-    found = _Count(file, mapper, scope).result(checked, show)
+    count = _Count(file, mapper, scope)
+    found = count.result(checked, show)
     events = sum(total.events for total in found.costs if total.name is None)
-    notes = (*proposal.notes, *found.notes, *unknown_currency_warning(events, file, mapper))
-    notes += (*future_warnings(found.future, found.last), *replace_notes(scope, found.first, found.last, file.zone))
+    notes = (*proposal.notes, *found.notes, *currency_warnings(events, file, mapper))
+    notes += (*future_warnings(found.future, found.last), *replace_notes(count.sources))
     return replace(found, notes=notes)
 
 
@@ -309,7 +312,7 @@ class _Count:
         self._last: str | None = None
         self._events = self._future = 0
         self._future_from = future_from().isoformat()
-        self._absent = dict.fromkeys(scope, 0)
+        self.sources = FileSources(scope, file.zone)
         self._kept: dict[tuple[str | None, str], tuple[int, list[Row]]] = {}
 
     def result(self, checked: FileCheck, show: ShowProgress) -> FileCheck:
@@ -334,7 +337,7 @@ class _Count:
             rejected=rejected.rows,
             is_cut=rejected.is_enough,
             events=self._events,
-            problem=next((absent_values(checked.path, *item) for item in self._absent.items() if item[1]), ""),
+            problem=next((absent_values(checked.path, *item) for item in self.sources.absent.items() if item[1]), ""),
             first=datetime.fromisoformat(self._first) if self._first else None,
             last=datetime.fromisoformat(self._last) if self._last else None,
             future=self._future,
@@ -372,7 +375,9 @@ class _Count:
     def _count(self, rows: list[Row]) -> None:
         for row in rows:
             self._events += 1
-            self._add_absent(row)
+            if self.sources.columns:
+                event = dict(zip(COLUMNS, row, strict=True))
+                self.sources.add({**loads_object(event["dimensions"] or "{}"), **event})
             self._customers.add((row[_PLACES["organization_id"]], row[_PLACES["customer_id"]]))
             time = row[_PLACES["timestamp"]] or ""
             self._first = time if self._first is None else min(self._first, time)
@@ -380,12 +385,6 @@ class _Count:
             self._future += time > self._future_from
             self._sum("quantity", row[_PLACES["metric_key"]], row[_PLACES["quantity"]])
             self._sum("cost", row[_PLACES["external_cost_currency"]], row[_PLACES["external_cost_amount"]])
-
-    def _add_absent(self, row: Row) -> None:
-        if self._absent:
-            values = {**loads_object(row[_PLACES["dimensions"]] or "{}"), **dict(zip(COLUMNS, row, strict=True))}
-            for column in self._absent:
-                self._absent[column] += values.get(column) is None
 
     def _sum(self, kind: str, name: str | None, text: str | None) -> None:
         if text is not None:
@@ -449,6 +448,9 @@ def _commands(checked: FileCheck) -> Iterator[str]:
             f"{'is' if checked.rejected == 1 else 'are'} rejected. Correct them or the options{proposed}:"
         )
         yield f"  {checked.command}"
+        if checked.replaces:
+            yield f"{NO_ROW_LEFT_OUT}."
+            return
         rows = "all rejected rows" if checked.is_cut else counted(checked.rejected, "rejected row")
         yield f"Or leave {rows} out:"
         yield f"  {skipping}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_names import CURRENCY_WORDS, words
-from usage_explore.load.numbers import SIGNS
+from usage_explore.load.numbers import CODES_BY_SIGN, CODES_OF_SIGNS, SIGNS
 from usage_explore.load.paths import member
+from usage_explore.load.prepared import MAX_PROFILED_ROWS
 from usage_explore.pricing.currencies import scale
 
 if TYPE_CHECKING:
@@ -25,7 +27,15 @@ _MAX_NAME_CHARACTERS = 20
 COMMON = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
 """Codes that are known in small letters, too: "try" and "all" are words."""
 
-_CODES_THAT_ARE_WORDS = frozenset(("ALL", "TOP"))
+_CURRENCY_NAMES = frozenset((
+    "euro", "euros", "dollar", "dollars", "pound", "pounds", "pfund", "sterling", "franken", "franc", "francs", "yen",
+    "yuan", "renminbi", "rupee", "rupees", "krone", "kronen", "krona", "kronor", "zloty", "złoty",
+))  # fmt: skip
+"""Last words of a currency's name, such as US-Dollar."""
+
+_OTHER_WORDS = frozenset(("all", "top", "pound", "pounds", "pfund"))
+"""Codes and names that alone may be other words, such as units of weight."""
+
 _NO_CODES = frozenset(("n/a", "na", "none", "null", "-", ""))
 
 
@@ -40,7 +50,7 @@ def is_named_currency(name: str, texts: Iterable[str]) -> bool:
 
 
 def has_codes(texts: Iterable[str]) -> bool:
-    """Whether the values are currency signs, or ISO 4217 codes, all in capitals or common; ALL and TOP alone are words.
+    """Whether the values are currency signs, ISO 4217 codes in capitals or common, or names; ALL and TOP are words.
 
     Words for no value may be among them.
 
@@ -49,19 +59,28 @@ def has_codes(texts: Iterable[str]) -> bool:
     >>> has_codes(["EUR", "Berlin"]), has_codes(["ALL"]), has_codes([])
     (False, False, False)
     """
-    codes = {text.strip() for text in texts if text.strip().lower() not in _NO_CODES}
-    is_few = 0 < len(codes) <= MAX_CODES and not codes <= _CODES_THAT_ARE_WORDS
-    return is_few and (
-        codes <= {*SIGNS, "US$"}
-        or all((code.isupper() or code.lower() in COMMON) and scale(code) is not None for code in codes)
-    )
+    values = {text.strip() for text in texts if text.strip().lower() not in _NO_CODES}
+    is_few = 0 < len(values) <= MAX_CODES and not {value.lower() for value in values} <= _OTHER_WORDS
+    return is_few and all(map(_is_currency, values))
+
+
+def _is_currency(text: str) -> bool:
+    is_code = (text.isupper() or text.lower() in COMMON) and scale(text) is not None
+    own = words(text) if len(text) <= _MAX_NAME_CHARACTERS and not re.search("[0-9]", text) else []
+    return text in SIGNS or text == "US$" or is_code or (0 < len(own) <= 2 and own[-1] in _CURRENCY_NAMES)
+
+
+def has_several(texts: Iterable[str]) -> bool:
+    """Whether the values are few and two of them are currency signs or common codes, whatever the others are."""
+    values = {text.strip().lower() for text in texts}
+    return len(values) <= MAX_CODES and len(values & {*SIGNS, "us$", *COMMON}) > 1
 
 
 def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
     """The column of currencies, of names with their values, that belongs to a cost; None where several may.
 
-    Nearer is one in the same object of JSON, then one with more words of the cost's name, then one without other words.
-    Of equally near ones that have the same single value any is right. A wallet's currency is none of a cost.
+    Nearer is one in the same object of JSON, then one with more words of the cost's name. Of equally near ones with the
+    same single value any is right. A wallet's currency is none of a cost.
 
     >>> nearest("price.total", {"currency": ["EUR"], "price.currency": ["USD"]})
     'price.currency'
@@ -69,24 +88,53 @@ def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
     """
     candidates = [name for name in columns if "wallet" not in words(name)]
 
-    def nearness(name: str) -> tuple[bool, int, bool]:
-        own = {*words(name)}
+    def nearness(name: str) -> tuple[bool, int]:
         is_beside = name.rpartition(".")[0] == cost.rpartition(".")[0]
-        return is_beside, len(own & {*words(cost)}), own <= CURRENCY_WORDS
+        return is_beside, len({*words(name)} & {*words(cost)})
 
     near = [name for name in candidates if nearness(name) == max(map(nearness, candidates))]
     values = {text for name in near for text in columns[name]}
     return near[0] if len(near) == 1 or (near and len(values) == 1) else None
 
 
-def unknown_currency_warning(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
+def currency_warnings(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
+    """The warnings of `events` events with costs and no currency, and of costs with signs of other currencies."""
+    return [*_unknown_currencies(events, file, mapper), *_other_signs(file, mapper)]
+
+
+def _other_signs(file: Prepared, mapper: RowMapper) -> Iterator[str]:
+    """The warning that amounts of the first rows have the sign of another currency than the row."""
+    amounts = mapper.sources.get("external_cost_amount", ())
+    currencies = mapper.sources.get("external_cost_currency", ())
+    constant = mapper.mapping.constants.get("external_cost_currency")
+    found: Counter[tuple[str, str]] = Counter()
+    for record in file.first_records() if amounts and (currencies or constant) else ():
+        amount, text = _text(record, amounts), (constant or _text(record, currencies)).strip().upper()
+        code = CODES_OF_SIGNS.get(text, text)
+        if (sign := re.search(f"[{SIGNS}]", amount)) and scale(code) is not None:
+            found[sign[0], code] += code not in CODES_BY_SIGN[sign[0]]
+    beside = [f"{sign} beside {code} in {counted(rows, 'row')}" for (sign, code), rows in found.items() if rows]
+    if beside:
+        yield (
+            f"warning: costs have the sign {', '.join(beside)} of the first {MAX_PROFILED_ROWS:,}: is"
+            " external_cost_currency right? Name its column with --map, or set it with --set"
+        )
+
+
+def _text(record: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The first text of the columns in the record."""
+    return next((raw for name in names if isinstance(raw := member(record, name), str) and raw.strip()), "")
+
+
+def _unknown_currencies(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
     """The warning that the costs of `events` events have no currency, with the unmapped columns of currency codes."""
     records = file.first_records() if events else []
     found = []
     for name in file.names:
         texts = {raw for record in records if isinstance(raw := member(record, name), str) and raw}
         texts -= mapper.mapping.null_text
-        if texts and name not in mapper.taken() and (has_codes(texts) or is_named_currency(name, texts)):
+        is_currency = has_codes(texts) or has_several(texts) or is_named_currency(name, texts)
+        if texts and name not in mapper.taken() and is_currency:
             found.append(f"{name!r} ({listed(texts)})")
     if not found:
         return []

@@ -7,10 +7,18 @@ from collections.abc import Callable
 
 from usage_explore.files.values import InvalidValue, number_text, quoted
 
-SIGNS = "$€£¥₹"
-"""Currency signs that numbers may have."""
+CODES_BY_SIGN = {
+    "$": ("USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "MXN", "ARS", "CLP", "COP"),
+    "€": ("EUR",),
+    "£": ("GBP",),
+    "¥": ("JPY", "CNY"),
+    "₹": ("INR",),
+}
+"""Currency signs that numbers may have, and the currencies that they mean."""
 
-CODES_OF_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
+SIGNS = "".join(CODES_BY_SIGN)
+
+CODES_OF_SIGNS = {sign: codes[0] for sign, codes in CODES_BY_SIGN.items() if len(codes) == 1}
 """Signs that mean one currency; $ and ¥ mean several."""
 
 _CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|(?<!\s)\s*[$€£¥₹]$")

@@ -357,6 +357,11 @@ class _Finder:
         named += [CODES_OF_SIGNS[sign] for sign in cost.name if sign in CODES_OF_SIGNS]
         if name := nearest(cost.name, says):
             self._map("external_cost_currency", name, "its values are currencies")
+            if len(named) == 1 and {text.strip().upper() for text in says[name]} - {"", *named}:
+                self.notes.append(
+                    f"warning: {name!r} has {listed(says[name])}, and the name {cost.name!r} has {named[0]}: if that is"
+                    f" the currency of the costs, set it with --set external_cost_currency={named[0]}"
+                )
         elif len(named) == 1:
             self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
             self.notes += [
@@ -366,7 +371,7 @@ class _Finder:
                 if {text.strip().upper() for text in texts} - {"", named[0]}
             ]
         elif name := nearest(cost.name, every):
-            self._map("external_cost_currency", name, "its values are codes of currencies")
+            self._map("external_cost_currency", name, "its values are currencies")
         elif not every and len(cost.signs) == 1 and (code := CODES_OF_SIGNS.get(sign := next(iter(cost.signs)))):
             self._set("external_cost_currency", code, f"the values of {cost.name} have the sign {sign}")
         for name in every:

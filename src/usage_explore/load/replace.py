@@ -7,9 +7,12 @@ calendar month of each event's timestamp, in the time zone of the file's times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -19,8 +22,9 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
-from usage_explore.files.values import EARLIEST, LATEST
+from usage_explore.files.values import EARLIEST, LATEST, quoted
 from usage_explore.formatting import counted, span_in, zoned
+from usage_explore.load.moved_loads import moved_loads
 from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
 
@@ -39,12 +43,21 @@ _EDGE = timedelta(hours=14)
 _MAX_MONTHS = 12 * (LATEST.year - EARLIEST.year) + 1
 """Calendar months that have events in any time zone."""
 
+_MAX_LISTED = 3
+"""Sources, their different months, and spans of months that a sentence lists."""
+
+Source = tuple[Any, ...]
+"""An organization, and the texts of the columns that name a source."""
+
+_Spans = dict[Source, dict[int, tuple[datetime, datetime]]]
+"""Source -> number of a month, from 1 -> first and last time of its events in that month."""
+
 _MAX_EVENTS_PER_DELETE = 50_000
 """Events that one DELETE statement removes, which bounds the size of its parameters."""
 
 _SUPERSEDED = """
 WITH scope AS MATERIALIZED (SELECT DISTINCT s.organization_id, {staged} FROM {stage} s)
-SELECT t.organization_id, t.timestamp, t.id, t.ingested_at
+SELECT t.organization_id, t.timestamp, t.id, t.ingested_at, {scope}
 FROM {table} t
 JOIN scope ON t.organization_id = scope.organization_id AND {same_scope}
 LEFT JOIN {stage} s ON s.organization_id = t.organization_id AND s.timestamp = t.timestamp
@@ -74,21 +87,89 @@ def months(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
     return [*buckets.edges(first, last + timedelta(microseconds=1), "month", zone, _MAX_MONTHS)]
 
 
-def replaced_words(columns: Sequence[str], first: datetime, last: datetime, zone: ZoneInfo) -> str:
-    """What a file with these scope columns and events replaces: "of the same source, 1–30 Sep 2026 (Europe/Berlin)"."""
+def replaced_words(columns: Sequence[str], months_of: Mapping[Source, Collection[date]], zone: ZoneInfo) -> str:
+    """What a file with these scope columns replaces, by the first days of the months that it has of each source.
+
+    "of the same source: acct 'A', 1–30 Sep 2026; acct 'B', 1–31 Aug 2026 (Europe/Berlin)".
+    """
     if not PERIOD_COLUMNS.isdisjoint(columns):
         return "of the same source and period"
-    starts = months(first, last, zone)
-    return f"of the same source, {span_in(starts[0], starts[-1], zone)} ({zone})"
+    sources: dict[tuple[date, ...], list[str]] = defaultdict(list)
+    for source in sorted(months_of, key=str):
+        sources[tuple(sorted(months_of[source]))].append(_named(columns, source, months_of))
+    parts = [f"{_first(names)}, {_first(_spans(each, zone))}" for each, names in sources.items()]
+    others = sum(map(len, [*sources.values()][_MAX_LISTED:]))
+    more = [f"{counted(others, 'source')} more in other months"] if others else []
+    return f"of the same source: {'; '.join([*parts[:_MAX_LISTED], *more])} ({zone})"
 
 
-def replace_notes(
-    columns: Sequence[str], first: datetime | None, last: datetime | None, zone: ZoneInfo
-) -> Iterator[str]:
-    """The note on what a load with these scope columns deletes; none without them, or without events."""
-    if columns and first and last:
-        words = replaced_words(columns, first, last, zone)
-        yield f"--replace deletes the stored events {words} that the file does not have"
+def _named(columns: Sequence[str], source: Source, sources: Collection[Source]) -> str:
+    """The source by its texts; with its organization where there are several."""
+    organization = [f"organization {source[0]}"] if len({organization for organization, *_ in sources}) > 1 else []
+    named = (f"{column} {quoted(text)}" for column, text in zip(columns, source[1:], strict=True))
+    return ", ".join([*organization, *named])
+
+
+def _spans(first_days: Sequence[date], zone: ZoneInfo) -> list[str]:
+    """Months that follow each other as one span: "1 Aug – 30 Sep 2026"."""
+    spans: list[tuple[date, date]] = []
+    for day in first_days:
+        end = (day + timedelta(days=31)).replace(day=1)
+        start = spans.pop()[0] if spans and spans[-1][1] == day else day
+        spans.append((start, end))
+    midnights = ([datetime(day.year, day.month, 1, tzinfo=zone) for day in each] for each in spans)
+    return [span_in(since, until, zone) for since, until in midnights]
+
+
+def _first(texts: Sequence[str]) -> str:
+    """The first of the texts, and how many more there are."""
+    shown = [*texts[:_MAX_LISTED], *[f"{len(texts) - _MAX_LISTED:,} more"] * (len(texts) > _MAX_LISTED)]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+class FileSources:
+    """The sources of a file that replaces: the first days of their months, and by scope column the events without."""
+
+    def __init__(self, columns: Sequence[str], zone: ZoneInfo) -> None:
+        self.columns = columns
+        self.zone = zone
+        self.absent = dict.fromkeys(columns, 0)
+        self.months_of: dict[Source, set[date]] = defaultdict(set)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Count an event, given as its columns and dimensions."""
+        texts = [event.get(column) for column in self.columns]
+        for column, text in zip(self.columns, texts, strict=True):
+            self.absent[column] += text is None
+        day = datetime.fromisoformat(event["timestamp"]).astimezone(self.zone).date()
+        self.months_of[event["organization_id"], *texts].add(day.replace(day=1))
+
+
+def replace_notes(sources: FileSources) -> Iterator[str]:
+    """The note on what a load with these sources deletes; none without them."""
+    if sources.months_of:
+        words = replaced_words(sources.columns, sources.months_of, sources.zone)
+        yield f"--replace deletes the stored events that the file does not have, {words}"
+
+
+class Superseded(NamedTuple):
+    """How many stored events were deleted, the first and last `ingested_at` of them by organization, and which.
+
+    `kept` is the number of those of the months that are not, as they were loaded in another zone and are of others.
+    """
+
+    events: int
+    ingested: dict[UUID, tuple[datetime, datetime]]
+    words: str
+    kept: int
+
+    def notes(self) -> Iterator[str]:
+        """The warning of the kept events."""
+        if self.kept:
+            yield (
+                f"warning: {counted(self.kept, 'stored event')} of these months, loaded in another time zone, would be"
+                " of others in the file's: kept; load those months again with --replace, too"
+            )
 
 
 def supersede(
@@ -98,23 +179,35 @@ def supersede(
     columns: Sequence[str],
     span: Mapping[str, Any],
     zone: ZoneInfo,
-) -> tuple[int, dict[UUID, tuple[datetime, datetime]]]:
+) -> Superseded:
     """Delete the stored events of the staged rows' scopes that equal no staged row; nothing without scope columns.
 
-    Returns their number, and the first and last `ingested_at` of them by organization. Runs in the transaction that
-    loads the file: other sessions see the old events or the new ones. `span` has the staged rows' `organizations`, and
-    the `first` and `last` of their times. Raises `LoadError` where the file has only an edge of a month of which
-    other events would be deleted.
+    Runs in the transaction that loads the file: other sessions see the old events or the new ones. `span` has the
+    staged rows' `organizations`, and the `first` and `last` of their times. Of loads that have the file's rows in
+    another time zone the times are those of the file. Raises `LoadError` where the file has only
+    an edge of a month of which other events of the source would be deleted.
     """
     if not columns:
-        return 0, {}
+        return Superseded(0, {}, "", 0)
     values = {f"c{index}": (_value("s", column), _value("t", column)) for index, column in enumerate(columns)}
     bounds: dict[str, Any] = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # no query reads events outside
     starts: list[datetime] = []
+    spans: _Spans = {}
+    kept = 0
     if PERIOD_COLUMNS.isdisjoint(columns):
-        values["month"] = (_month("s"), _month("t"))
         starts = months(span["first"], span["last"], zone)
         bounds = {"since": starts[0], "until": starts[-1], "months": starts}
+        month = _month("t")
+        if moved := moved_loads(connection, identifier(events), stage, span, starts, zone):
+            month = _moved_month(moved)
+            bounds |= {"since": starts[0] - _EDGE, "until": starts[-1] + _EDGE, "loads": [*moved]}
+            bounds |= {"clock": [start.astimezone(zone).replace(tzinfo=UTC) for start in starts]}
+            bounds |= {"middles": [since + (until - since) / 2 for since, until in pairwise(starts)]}
+        values["month"] = (_month("s"), month)
+        spans = _months_of(connection, stage, columns, starts)
+        kept = _kept(connection, events, columns, month, spans, {**span, **bounds}) if moved else 0
+    months_of = {source: [starts[at - 1].astimezone(zone).date() for at in each] for source, each in spans.items()}
+    words = replaced_words(columns, months_of, zone)
     content = [name for name in COLUMNS if name not in ("id", "organization_id", "timestamp", "ingested_at")]
     superseded = connection.execute(
         sql.SQL(_SUPERSEDED).format(
@@ -126,6 +219,7 @@ def supersede(
             same_scope=sql.SQL(" AND ").join(
                 sql.SQL("{} = scope.{}").format(stored, sql.Identifier(name)) for name, (_, stored) in values.items()
             ),
+            scope=sql.SQL(", ").join(sql.Identifier("scope", name) for name in values if name != "month"),
             stored_id=sql.SQL(STORED_ID.format("s")),
             same_content=sql.SQL(" AND ").join(
                 sql.SQL("s.{0} IS NOT DISTINCT FROM t.{0}").format(sql.Identifier(name)) for name in content
@@ -133,19 +227,17 @@ def supersede(
         ),
         {**span, **bounds},
     ).fetchall()
-    if not superseded:
-        return 0, {}
     if len(starts) > 2:
-        _check_edges(connection, stage, starts, [at for _, at, *_ in superseded], zone)
+        _check_edges(columns, spans, starts, [((row[0], *row[4:]), row[1]) for row in superseded], zone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
         part = superseded[start : start + _MAX_EVENTS_PER_DELETE]
         connection.execute(delete, [list(column) for column in zip(*(row[:3] for row in part), strict=True)])
-        for organization_id, _, _, at in part:
+        for organization_id, _, _, at, *_ in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return len(superseded), ingested
+    return Superseded(len(superseded), ingested, words, kept)
 
 
 def _value(alias: str, column: str) -> sql.Composable:
@@ -159,33 +251,90 @@ def _month(alias: str) -> sql.Composable:
     return sql.SQL("width_bucket({}, %(months)s::timestamptz[])").format(sql.Identifier(alias, "timestamp"))
 
 
-def _check_edges(
+def _moved_month(moved: Mapping[datetime, Sequence[timedelta]]) -> sql.Composable:
+    """SQL for the number of the month of a stored event on the file's clock, for loads with other offsets from UTC."""
+    offsets = sql.SQL(" ").join(
+        sql.SQL("WHEN {}::timestamptz THEN {}::interval[]").format(sql.Literal(load), sql.Literal([*each]))
+        for load, each in moved.items()
+    )
+    return sql.SQL(
+        "coalesce(width_bucket(t.timestamp + (CASE t.ingested_at {offsets} END)"
+        "[1 + width_bucket(t.timestamp, %(middles)s::timestamptz[])], %(clock)s::timestamptz[]), {month})"
+    ).format(offsets=offsets, month=_month("t"))
+
+
+def _kept(
     connection: Connection,
-    stage: sql.Identifier,
+    events: Table,
+    columns: Sequence[str],
+    month: sql.Composable,
+    spans: _Spans,
+    bounds: Mapping[str, Any],
+) -> int:
+    """The number of stored events that are in a replaced month of their source, and in none by the `month`."""
+    source = sql.SQL(", ").join([sql.Identifier("t", "organization_id"), *(_value("t", column) for column in columns)])
+    statement = sql.SQL(
+        "SELECT count(*), {now} AS now, {month} AS month, {source} FROM {table} t WHERE t.ingested_at = ANY (%(loads)s)"
+        " AND t.organization_id = ANY (%(organizations)s) AND t.timestamp >= %(since)s AND t.timestamp < %(until)s"
+        " AND {now} <> {month} GROUP BY now, month, {source}"
+    ).format(now=_month("t"), month=month, source=source, table=identifier(events))
+    counts = connection.execute(statement, bounds).fetchall()
+    return sum(
+        events
+        for events, now, right, *texts in counts
+        if now in (months := spans.get(tuple(texts), {})) and right not in months
+    )
+
+
+def _months_of(
+    connection: Connection, stage: sql.Identifier, columns: Sequence[str], starts: Sequence[datetime]
+) -> _Spans:
+    """The staged rows by source and month."""
+    source = sql.SQL(", ").join([sql.Identifier("s", "organization_id"), *(_value("s", column) for column in columns)])
+    statement = sql.SQL(
+        "SELECT min(s.timestamp), max(s.timestamp), {month}, {source} FROM {stage} s GROUP BY {month}, {source}"
+    ).format(month=_month("s"), source=source, stage=stage)
+    spans: _Spans = defaultdict(dict)
+    for first, last, number, *texts in connection.execute(statement, {"months": starts}):
+        spans[tuple(texts)][number] = first, last
+    return spans
+
+
+def _check_edges(
+    columns: Sequence[str],
+    spans: _Spans,
     starts: Sequence[datetime],
-    deleted: Sequence[datetime],
+    deleted: Sequence[tuple[Source, datetime]],
     zone: ZoneInfo,
 ) -> None:
-    """Raise `LoadError` where the file's events of a month are all at its border, and `deleted` has others of it.
+    """Raise `LoadError` where a source's events of a month are all at its border, and `deleted` has others farther in.
 
     The file is then one of the neighbouring month in another time zone, or has some rows of a month too many.
     """
-    statement = sql.SQL("SELECT {month}, min(timestamp), max(timestamp) FROM {stage} s GROUP BY 1 ORDER BY 1")
-    rows = connection.execute(statement.format(month=_month("s"), stage=stage), {"months": starts})
-    spans = {number: (first, last) for number, first, last in rows}
-    for number, (first, last) in spans.items():
-        start, end = starts[number - 1], starts[number]
-        is_end = number + 1 in spans and first >= end - _EDGE
-        is_start = number - 1 in spans and last < start + _EDGE
-        if is_end or is_start:
-            since, until = (end - _EDGE, end) if is_end else (start, start + _EDGE)
-            others = sum(start <= at < end and not since <= at < until for at in deleted)
-            if others:
-                month = f"{start.astimezone(zone):%B %Y}"
-                edge = f"from {zoned(first, zone)} on" if is_end else f"until {zoned(last, zone)}"
-                raise LoadError(
-                    f"replace: of {month} ({zone}) the file has only events {edge}, and"
-                    f" {counted(others, 'stored event')} of that month would be deleted; nothing was loaded. Name the"
-                    " time zone of the file's months with --timezone, such as --timezone Europe/Berlin; or leave the"
-                    f" rows of {month} out of the file"
-                )
+    present = {number for each in spans.values() for number in each}
+    edges: dict[tuple[Source, int], tuple[datetime, datetime]] = {}
+    for source, each in spans.items():
+        for number, (first, last) in each.items():
+            start, end = starts[number - 1], starts[number]
+            if number + 1 in present and first >= end - _EDGE:
+                edges[source, number] = first, end
+            elif number - 1 in present and last < start + _EDGE:
+                edges[source, number] = start, last
+    others: Counter[tuple[Source, int]] = Counter()
+    for source, at in deleted if edges else ():
+        number = bisect_right(starts, at)
+        since, until = edges.get((source, number), (at, at))
+        others[source, number] += not since <= at <= until
+    for (source, number), events in others.items():
+        if events:
+            first, last = spans[source][number]
+            is_end = edges[source, number][1] == starts[number]
+            month = f"{starts[number - 1].astimezone(zone):%B %Y}"
+            edge = f"from {zoned(first, zone)} on" if is_end else f"until {zoned(last, zone)}"
+            example = ", such as --timezone Europe/Berlin" if zone.key == "UTC" else ""
+            raise LoadError(
+                f"replace: of {_named(columns, source, spans)} the file has only events of {month} ({zone}) {edge}, and"
+                f" {counted(events, 'stored event')} of that month would be deleted; nothing was loaded. If the file's"
+                f" months are those of another time zone than {zone}, name it with --timezone{example}; else leave the"
+                f" rows of {month} out of the file, or load those of this source in a file of their own"
+            )

@@ -434,6 +434,9 @@ def loaded_so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
     return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)
 
 
+NO_ROW_LEFT_OUT = "--replace would delete the stored events of rejected rows that are left out"
+
+
 class RejectedRows:
     """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops.
 
@@ -467,12 +470,12 @@ class RejectedRows:
         """Whether reading stops: nothing of the file is going to be loaded."""
         return self._max_rows is not None and self.rows >= self._max_rows
 
-    def error(self) -> LoadError:
-        """The error of a file whose rejected rows are not to be left out."""
+    def error(self, *, replaces: bool) -> LoadError:
+        """The error of a file whose rejected rows are not to be left out; where it `replaces`, they cannot be."""
         lines = "\n".join(fault_lines(self.faults, self.rows))
         stopped = " and the rest not read" if self.is_enough else ""
         return LoadError(
             f"{lines}\n{path_text(self._path)}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of"
             " the file was loaded; "
-            "correct them, or load the others with --skip-bad"
+            f"correct them{f'; {NO_ROW_LEFT_OUT}' if replaces else ', or load the others with --skip-bad'}"
         )

@@ -25,10 +25,10 @@ from usage_explore.files.sources import Record, Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
-from usage_explore.load.currency_columns import unknown_currency_warning
+from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
-from usage_explore.load.replace import PERIOD_COLUMNS, replaced_words, without_scope
+from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
@@ -66,10 +66,11 @@ def load_files(
 
     `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
-    rejected rows, which otherwise refuse the file. `names_table_name` is the directory that keeps the texts and names
-    of ids, by default `usage_names` beside the events table. `settle` is how far pinned links stay behind the clock.
-    `home` is the folder whose extracts are to know of events that the file inserts or deletes behind their watermark.
-    `progress` draws a bar on stderr, or is called in its place; an exception that it raises undoes the file.
+    rejected rows, which otherwise refuse the file, and always one that replaces. `names_table_name` is the directory
+    that keeps the texts and names of ids, by default `usage_names` beside the events table. `settle` is how far pinned
+    links stay behind the clock. `home` is the folder whose extracts are to know of events that the file inserts or
+    deletes behind their watermark. `progress` draws a bar on stderr, or is called in its place; an exception that it
+    raises undoes the file.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
@@ -234,6 +235,7 @@ def _load(
     settle: timedelta,
     home: Path | None,
 ) -> tuple[FileReport, Stage]:
+    skip_bad = skip_bad and not scope
     rejected = RejectedRows(source, None if skip_bad else MAX_REJECTED_ROWS)
     stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured, home=home)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
@@ -248,18 +250,18 @@ def _load(
                     copy.write(copy_text(ordinal, lines, keyed, columns))
                     ordinal += len(lines)
         if rejected.rows and not skip_bad:
-            raise rejected.error()
+            raise rejected.error(replaces=bool(scope))
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
-        superseded, already_there, changed = stage.settle_repeats(scope, file.zone)
+        already_there, changed = stage.settle_repeats(scope, file.zone)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
         rejected.rows += taken - len(first_taken)
         if taken and not skip_bad:
-            raise rejected.error()
+            raise rejected.error(replaces=bool(scope))
         if rounded := stage.rounded():
             column, type_, values = rounded
             raise LoadError(
@@ -286,7 +288,7 @@ def _load(
         read=rejected.read,
         notes=(
             *(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
-            *unknown_currency_warning(stage.without_currency, file, mapper),
+            *currency_warnings(stage.without_currency, file, mapper),
         ),
         first=stage.first,
         last=stage.last,
@@ -300,9 +302,9 @@ def _load(
         other_zone=written.other_zone,
         cut_times=written.cut_times,
         changed=changed,
-        superseded=superseded,
+        superseded=stage.superseded.events,
         superseded_settled=written.superseded_settled,
-        replaced=replaced_words(scope, stage.first, stage.last, file.zone) if stage.first and stage.last else "",
+        replaced=stage.superseded.words,
     )
     return report, stage
 

@@ -27,7 +27,7 @@ from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, 
 from usage_explore.extract import changes
 from usage_explore.formatting import counted, path_text
 from usage_explore.load import other_zone
-from usage_explore.load.replace import STORED_ID, supersede
+from usage_explore.load.replace import STORED_ID, Superseded, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, future_from
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
@@ -230,7 +230,7 @@ class Stage:
     ) -> None:
         self._connection = connection
         self._home = home
-        self._superseded: dict[UUID, tuple[datetime, datetime]] = {}
+        self.superseded = Superseded(0, {}, "", 0)
         self._changed: dict[UUID, tuple[datetime, datetime]] = {}
         self._last_line_wins = last_line_wins
         self._row_key = sql.SQL(_ROW_KEYS[measured])
@@ -263,12 +263,11 @@ class Stage:
             STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )
 
-    def settle_repeats(self, replace: Sequence[str], zone: ZoneInfo) -> tuple[int, int, int]:
+    def settle_repeats(self, replace: Sequence[str], zone: ZoneInfo) -> tuple[int, int]:
         """Number the repetitions in the file and drop the rows that the table already has.
 
-        Returns the numbers of stored events superseded, of rows dropped, and of those dropped whose amounts differ from
-        the stored event. `replace` are the scope columns of `supersede`, `zone` is that of its months. Loads into one
-        table wait for each other from here on: two concurrent ones of the same file add it once.
+        Returns the numbers of these, and of those whose amounts differ from the stored event. `replace` are the scope
+        columns of `supersede`, `zone` is that of its months. Loads into one table wait for each other from here on.
         """
         if self._last_line_wins:
             statement = sql.SQL(_EARLIER_LINES).format(stage=STAGE, row_key=self._row_key)
@@ -289,8 +288,8 @@ class Stage:
         self.first, self.last, self.organizations = first, last, tuple(organizations or ())
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
-            return 0, 0, 0
-        superseded, self._superseded = supersede(self._connection, self._events, STAGE, replace, self._span, zone)
+            return 0, 0
+        self.superseded = supersede(self._connection, self._events, STAGE, replace, self._span, zone)
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
         # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
@@ -298,12 +297,13 @@ class Stage:
         dropped = self._run(
             "DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_known)"
         ).rowcount
-        return superseded, dropped, int(self._scalar(_CHANGED)) if dropped else 0
+        return dropped, int(self._scalar(_CHANGED)) if dropped else 0
 
     def notes(self) -> Iterator[str]:
         """Sentences for the report."""
         if self._earlier_lines:
             yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
+        yield from self.superseded.notes()
 
     def keep_names(
         self, names: Table, texts: Mapping[tuple[str, str], str], readable: Mapping[tuple[str, str, str], str]
@@ -381,7 +381,7 @@ class Stage:
         self._announce()
         other_times = int(self._scalar(_OTHER_TIMES)) if loaded > generated else 0
         ended: datetime = self._scalar("SELECT clock_timestamp()")
-        settled = any(first <= ended - settle for first, _ in self._superseded.values())
+        settled = any(first <= ended - settle for first, _ in self.superseded.ingested.values())
         if 2 * again < (generated or loaded):  # perhaps rows of their own
             again = 0
         numbers = (loaded, repeats, identical, other_times, backdated, generated, restated, again, zone, cut)
@@ -390,7 +390,7 @@ class Stage:
     def _announce(self) -> None:
         if self._home is None:
             return
-        self._changed = dict(self._superseded)
+        self._changed = dict(self.superseded.ingested)
         for organization_id, *times in self._run(_GIVEN_TIMES):
             old = self._changed.get(organization_id, times)
             self._changed[organization_id] = min(times[0], old[0]), max(times[1], old[1])
