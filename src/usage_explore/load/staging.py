@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Select, Table, literal, select, union_all
+from sqlalchemy import Select, Table, exists, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
 from usage_explore.db.catalog import placed
@@ -445,19 +445,17 @@ class Stage:
 
     def _at_other_times(self) -> tuple[int, int]:
         """How many rows repeat most of an earlier load in another zone, and how many one with times cut."""
-        staged, stored = events_table("pg_temp.usage_explore_load"), self._events.c
+        staged, stored = events_table("pg_temp.usage_explore_load").c, self._events.c
         names = [name for name in other_zone.COLUMNS if name != "ingested_at"]
-        of_file = select(literal(_STAGED).label("ingested_at"), *(staged.c[name] for name in names)).where(
-            staged.c.idempotency_key.like("row:%"), staged.c.ingested_at.is_(None)
-        )
+        of_file = select(literal(_STAGED).label("ingested_at"), *(staged[name] for name in names))
         of_table = select(stored.ingested_at, *(stored[name] for name in names)).where(
-            stored.idempotency_key.like("row:%"),
+            or_(stored.idempotency_key.like("row:%"), exists().where(staged.idempotency_key.like("row:%"))),
             stored.organization_id.in_(self.organizations),
             stored.timestamp.between(
                 self._span["first"] - other_zone.MAX_DISTANCE, self._span["last"] + other_zone.MAX_DISTANCE
             ),
         )
-        rows = union_all(of_file, of_table).subquery("without_key")
+        rows = union_all(of_file.where(staged.ingested_at.is_(None)), of_table).subquery("rows")
         found = other_zone.copied_loads(rows, self._read, lambda pair: pair[0] == _STAGED)
         zone = max((copy.rows for copy in found.values() if copy.comparison.in_zones), default=0)
         return zone, max((copy.rows for copy in found.values() if not copy.comparison.in_zones), default=0)

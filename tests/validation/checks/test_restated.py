@@ -307,6 +307,26 @@ def test_a_file_that_was_loaded_again_with_times_cut_is_found(
     assert (finding.severity, finding.events) == ("high", 300)
 
 
+@pytest.mark.parametrize("grid", [timedelta(seconds=1), timedelta(minutes=15)])
+@pytest.mark.parametrize("keyed", [FIRST, SECOND, None])
+@pytest.mark.parametrize("name", ["Team", "Gruppe"])
+def test_a_file_with_times_cut_and_other_columns_or_keys_is_found(
+    make: Make, grid: timedelta, keyed: datetime | None, name: str
+) -> None:
+    """Each difference alone was found, both at once were in no finding."""
+    rows = []
+    for load, names in ((FIRST, "Team"), (SECOND, name)):
+        for number in range(300):
+            row = replace(request(number, ingested_at=load), quantity=Decimal(number * 37 % 101 + 1))
+            time = row.timestamp - (row.timestamp - SINCE) % (grid if load == SECOND else timedelta.resolution)
+            key = f"key {number}" if load == keyed else f"row:{load.day * 1000 + number:032x}"
+            row = replace(row, timestamp=time, idempotency_key=key, dimensions=json.dumps({names: "ops"}))
+            rows.append(row)
+    (finding,) = make(rows + beside(rows[300:])).validate(september(), checks=["look_alikes"]).findings
+    assert "has its times cut or rounded" in finding.sentence
+    assert (finding.severity, finding.events) == ("high", 300)
+
+
 def test_requests_of_their_own_in_the_same_seconds_are_not_found(make: Make) -> None:
     whole = [request(number, ingested_at=FIRST, idempotency_key=f"row:{number:032x}") for number in range(300)]
     other = [

@@ -232,13 +232,13 @@ def _reloaded(
 
 
 def copied(examination: Examination) -> Mapping[Pair, Copies]:
-    """The loads of the period's organization whose rows without a key an earlier load has at other times."""
-    return copied_loads(_without_key(examination.table, examination.period), examination.rows)
+    """The loads of the period's organization whose rows an earlier load has at other times; one has no keys."""
+    return copied_loads(_around(examination.table, examination.period), examination.rows)
 
 
 def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> Select[Any]:
     """The rows of a resolved period that an earlier load has in another time zone, or with times cut, see `batched`."""
-    e = copies(_without_key(table, period), found).subquery().c
+    e = copies(_around(table, period), found).subquery().c
     kind = case((func.bool_or(e.in_zones), OTHER_ZONE), else_=CUT).label("kind")
     copied = select(e.timestamp, e.id, kind).group_by(e.timestamp, e.id).subquery()
     c, k = table.c, copied.c
@@ -251,13 +251,10 @@ def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> S
     return batched(rows)
 
 
-def _without_key(table: Table, period: Period) -> FromClause:
-    """The rows without a key in the period and around it, as `copied_loads` compares them."""
+def _around(table: Table, period: Period) -> FromClause:
+    """The rows in the period and around it, as `copied_loads` compares them."""
     around = surroundings(period, MAX_DISTANCE)
-    is_row = table.c.idempotency_key.like("row:%")
-    return (
-        select(*(table.c[name] for name in COLUMNS)).where(*conditions(table, around), is_row).subquery("without_key")
-    )
+    return select(*(table.c[name] for name in COLUMNS)).where(*conditions(table, around)).subquery("around")
 
 
 def _comparable(table: Table) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
