@@ -186,8 +186,8 @@ class FileReport:
         if self.other_zone:
             yield (
                 f"  warning: {_rows(self.other_zone, 'repeat')} an earlier load's customers, metrics, quantities and"
-                " common dimensions at times that another time zone gives; loaded beside it. If it is the same usage, it"
-                " is counted twice: load the file again with --replace, and where no preset names the columns of its"
+                " common dimensions at times that another time zone gives; loaded beside it. If it is the same usage,"
+                " it is counted twice: load the file again with --replace, and where no preset names the columns of its"
                 " source, with --replace-by COLUMN"
             )
         if self.cut_times:
