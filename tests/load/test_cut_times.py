@@ -174,6 +174,19 @@ def test_other_usage_with_other_columns_or_keys_is_not_warned_of(load_again, rat
     assert report.cut_times == report.other_zone == 0
 
 
+@pytest.mark.parametrize("one", [keyed, same])
+def test_meters_that_mostly_send_one_are_not_warned_of(load_again, one):
+    """They were: some quantities differed, so each row at the same hour was evidence."""
+    first, second = (
+        [(at, customer, 1 + (random.Random(number + seed).random() < 0.03)) for number, (at, customer, _) in pulses]
+        for seed, offset in ((0, 433 * SECOND), (7000, timedelta()))
+        for pulses in [enumerate(heartbeats(60 * MINUTE, offset))]
+    )
+    load_again.csv(one(text(first)))
+    report = load_again.csv(text(second))
+    assert report.cut_times == report.other_zone == 0
+
+
 @pytest.mark.parametrize("every", [SECOND, MINUTE, 5 * MINUTE, 60 * MINUTE])
 def test_heartbeats_of_two_sources_with_other_columns_are_not_warned_of(load_again, every):
     load_again.csv(keyed(text(heartbeats(every, timedelta(microseconds=123_456)))))

@@ -129,9 +129,9 @@ class Copies(NamedTuple):
 class Apart(NamedTuple):
     """Rows of two loads that differ by one distance in time, and how many of these are evidence.
 
-    A row is evidence of a repeated load, not of two meters that send the same at other times, if quantities of its
-    customer's metric differ, or its time is no whole minute; where times are cut, no quarter of an hour, and not of a
-    metric whose rows come at equal intervals.
+    A row is evidence of a repeated load, not of two meters that send the same at other times, if at most half of its
+    customer's metric have its quantity, or its time is no whole minute; where times are cut, no quarter of an hour, and
+    not of a metric whose rows come at equal intervals.
     """
 
     rows: int
@@ -429,19 +429,19 @@ def _is_evidence(read: CTE, row: ReadOnlyColumnCollection[str, Any], grid: Grid)
 def _read(rows: FromClause, loads: Collection[datetime]) -> CTE:
     """The rows of these loads with hashes of their content and of their load's customer and metric, the series.
 
-    `varied` says whether quantities of the series differ.
+    `varied` says whether at most half of the series have the quantity.
     """
     c = rows.c
     within = c.ingested_at == any_(array(loads, c.ingested_at.type))
     series = [c.organization_id, c.customer_id, c.metric_key, c.ingested_at]
-    varied = select(*series).where(within).group_by(*series).having(func.min(c.quantity) < func.max(c.quantity))
+    equal, every = (func.count().over(partition_by=columns) for columns in ([*series, c.quantity], series))
     content = tuple_(c.organization_id, c.customer_id, c.metric_key, func.trim_scale(c.quantity), c.dimensions)
     return _kept(
         select(
             *(c[name] for name in ("id", "timestamp", "ingested_at")),
             func.hashtextextended(cast(content, Text), 0).label("content"),
             func.hashtextextended(cast(tuple_(*series), Text), 0).label("series"),
-            tuple_(*series).in_(varied).label("varied"),
+            (2 * equal <= every).label("varied"),
         ).where(within),
     )
 
