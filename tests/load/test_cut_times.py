@@ -89,11 +89,63 @@ def test_times_cut_and_in_another_zone_are_warned_of(load_again, first, second, 
     assert report.restated == report.loaded_again == report.cut_times == 0
 
 
-@pytest.mark.parametrize("grid", [MINUTE, 60 * MINUTE, DAY])
+@pytest.mark.parametrize("grid", [*(number * MINUTE for number in (1, 5, 10, 15, 30, 60)), DAY])
 def test_times_cut_to_minutes_hours_or_days_are_warned_of(load_again, grid):
     rows = requests(0.0005, quantities=500)
     load_again.csv(text(rows))
     assert load_again.csv(text(rows, cut(grid))).cut_times == 600
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [(5, 10), (15, 30), (30, 60)])
+def test_times_of_which_half_are_as_cut_are_warned_of(load_again, fine, coarse):
+    """The rows whose time stays have the same key, and are not loaded again; the others may be of another zone."""
+    rows = requests(0.0005, 601, quantities=500)
+    load_again.csv(text(rows, cut(fine * MINUTE)))
+    report = load_again.csv(text(rows, cut(coarse * MINUTE)))
+    assert report.cut_times + report.other_zone == report.loaded > 250
+
+
+def keyed(csv: str, name: str = "idempotency_key") -> str:
+    """With a column of keys."""
+    return "".join(f"{line},{f'key-{number}' if number else name}\n" for number, line in enumerate(csv.splitlines()))
+
+
+def same(csv: str) -> str:
+    return csv
+
+
+@pytest.mark.each_value
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (keyed, same),
+        (keyed, lambda csv: keyed(csv, "request_id")),
+        (same, lambda csv: keyed(csv, "request_id")),
+        (same, lambda csv: csv.replace("model", "Modell")),
+        (keyed, lambda csv: csv.replace("model", "Modell")),
+    ],
+)
+@pytest.mark.parametrize("grid", [MILLISECOND, SECOND, MINUTE, 60 * MINUTE])
+@pytest.mark.parametrize("is_cut_first", [False, True])
+def test_times_cut_and_other_columns_or_keys_are_warned_of(load_again, one, other, grid, is_cut_first):
+    """Each difference alone was found, both at once were counted twice without a word."""
+    rows = requests(0.001, quantities=500)
+    first, second = (cut(grid), lambda at: at) if is_cut_first else (lambda at: at, cut(grid))
+    for before, after in ((one, other), (other, one)):
+        load_again.connection.execute("TRUNCATE usage_events")
+        load_again.csv(before(text(rows, first)))
+        report = load_again.csv(after(text(rows, second)))
+        assert report.cut_times == report.loaded == 600
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(keyed, same), (same, keyed), (same, lambda csv: csv.replace("model", "Modell"))]
+)
+def test_another_zone_and_other_columns_or_keys_are_warned_of(load_again, one, other):
+    rows = requests(0.001, quantities=500)
+    load_again.csv(one(text(rows, lambda at: at.replace(tzinfo=None))), timezone="UTC")
+    again = other(text(rows, lambda at: at.replace(tzinfo=None)))
+    assert load_again.csv(again, timezone="Asia/Kathmandu").other_zone == 600
 
 
 def test_an_export_of_a_later_time_is_warned_of(load_again):
@@ -108,6 +160,38 @@ def test_an_export_of_a_later_time_is_warned_of(load_again):
 def test_other_usage_whose_times_fall_in_the_same_seconds_is_not_warned_of(load_again, rate, time):
     load_again.csv(text(requests(rate, 2000)))
     report = load_again.csv(text(requests(rate, 2000, seed=2), time))
+    assert report.cut_times == report.other_zone == 0
+
+
+@pytest.mark.each_value
+@pytest.mark.parametrize("rate", [0.05, 1, 1000])
+@pytest.mark.parametrize("time", [cut(SECOND), cut(MINUTE), cut(5 * MINUTE)])
+@pytest.mark.parametrize("quantities", [1, 3])
+def test_other_usage_with_other_columns_or_keys_is_not_warned_of(load_again, rate, time, quantities):
+    load_again.csv(keyed(text(requests(rate, 2000, quantities=quantities))))
+    other = text(requests(rate, 2000, seed=2, quantities=quantities), time).replace("model", "Modell")
+    report = load_again.csv(other)
+    assert report.cut_times == report.other_zone == 0
+
+
+@pytest.mark.parametrize("one", [keyed, same])
+def test_meters_that_mostly_send_one_are_not_warned_of(load_again, one):
+    """They were: some quantities differed, so each row at the same hour was evidence."""
+    first, second = (
+        [(at, customer, 1 + (random.Random(number + seed).random() < 0.03)) for number, (at, customer, _) in pulses]
+        for seed, offset in ((0, 433 * SECOND), (7000, timedelta()))
+        for pulses in [enumerate(heartbeats(60 * MINUTE, offset))]
+    )
+    load_again.csv(one(text(first)))
+    report = load_again.csv(text(second))
+    assert report.cut_times == report.other_zone == 0
+
+
+@pytest.mark.parametrize("every", [SECOND, MINUTE, 5 * MINUTE, 60 * MINUTE])
+def test_heartbeats_of_two_sources_with_other_columns_are_not_warned_of(load_again, every):
+    load_again.csv(keyed(text(heartbeats(every, timedelta(microseconds=123_456)))))
+    other = text(heartbeats(every, timedelta(0)), cut(SECOND)).replace("model", "Modell")
+    report = load_again.csv(other)
     assert report.cut_times == report.other_zone == 0
 
 

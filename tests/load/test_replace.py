@@ -70,6 +70,7 @@ COLUMN_MORE = "".join(f"{line},{'team' if not at else 'ops'}\n" for at, line in 
     [
         (COLUMN_MORE, {}),
         (PLAIN.replace("model", "MODEL"), {}),
+        (PLAIN.replace("model", "Modell"), {}),
         (PLAIN.replace(",a\n", ",a \n"), {}),
         (PLAIN, {"constants": {"price_key": "p1"}}),
         (PLAIN, {"dimensions": False}),
@@ -86,6 +87,31 @@ def test_a_file_that_is_loaded_again_with_other_options_or_columns_is_warned_of(
     assert "with other columns, as when a file is loaded again with other options or columns" in str(report)
     path.write_text(again)
     assert load(path, **options).loaded == 0
+
+
+def of_regions(heading: str) -> str:
+    """Four equal quantities at each hour, of two models and two regions; with columns of these names."""
+    lines = [f"customer_id,metric_key,quantity,timestamp,{heading}"]
+    for number in range(40):
+        values = {"m": "sl"[number % 2], "r": ("eu", "us")[number // 2 % 2]}
+        cells = [values[name[0].lower()] for name in heading.split(",")]
+        lines.append(",".join(["c1", "calls", "7", f"2026-09-01T{number // 4:02}:00:00Z", *cells]))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("heading", ["Modell,Region", "model,Region", "Region", "Modell"])
+def test_a_file_that_is_loaded_again_with_columns_renamed_is_warned_of(load, heading):
+    """All of it was counted twice without a word; with a column less, too."""
+    assert load.csv(of_regions("model,region")).loaded_again == 0
+    report = load.csv(of_regions(heading))
+    assert report.loaded == report.loaded_again == 40
+
+
+def test_usage_with_the_same_values_in_other_columns_is_not_loaded_again(load):
+    """From eu to s is not from s to eu."""
+    load.csv(of_regions("model,region").replace(",l,", ",x,"))
+    swapped = of_regions("region,model").replace(",l\n", ",x\n").replace("region,model", "model,region")
+    assert load.csv(swapped).loaded_again == 0
 
 
 KEYED = "".join(f"{line},{f'ref-{at}' if at else 'event ref'}\n" for at, line in enumerate(PLAIN.splitlines()))

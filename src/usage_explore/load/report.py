@@ -85,8 +85,8 @@ class FileReport:
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, one of the
     two has no key, and they are at least half of the rows (of those without a key, if there are any);
-    `other_zone` have its customer, metric, quantity and dimensions, and their times differ from those of nine tenths of
-    an earlier load by the distance of two time zones, once both are cut or rounded alike;
+    `other_zone` have its customer, metric, quantity and common dimensions, and their times differ from those of nine
+    tenths of an earlier load by the distance of two time zones, once both are cut or rounded alike;
     `cut_times` have these, too, and their times are those of an earlier load cut or rounded to seconds or the like, or
     the reverse.
 
@@ -186,16 +186,16 @@ class FileReport:
         if self.other_zone:
             yield (
                 f"  warning: {_rows(self.other_zone, 'repeat')} an earlier load's customers, metrics, quantities and"
-                " dimensions at times that another time zone gives; loaded beside it. If it is the same usage, it is"
-                " counted twice: load the file again with --replace, and where no preset names the columns of its"
+                " common dimensions at times that another time zone gives; loaded beside it. If it is the same usage,"
+                " it is counted twice: load the file again with --replace, and where no preset names the columns of its"
                 " source, with --replace-by COLUMN"
             )
         if self.cut_times:
             yield (
                 f"  warning: {_rows(self.cut_times, 'repeat')} an earlier load's customers, metrics, quantities and"
-                " dimensions, and one of the two has its times cut or rounded, such as to seconds; loaded beside it. If"
-                " it is the same usage, it is counted twice: load the file again with --replace, and where no preset"
-                " names the columns of its source, with --replace-by COLUMN"
+                " common dimensions, and one of the two has its times cut or rounded, such as to seconds; loaded beside"
+                " it. If it is the same usage, it is counted twice: load the file again with --replace, and where no"
+                " preset names the columns of its source, with --replace-by COLUMN"
             )
         if self.changed:
             yield (

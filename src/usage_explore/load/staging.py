@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Select, Table, literal, select, union_all
+from sqlalchemy import Select, Table, exists, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
 from usage_explore.db.catalog import placed
@@ -123,7 +123,7 @@ WITH met AS MATERIALIZED (
     JOIN (SELECT {alike} FROM {stored}) t
       USING (organization_id, timestamp, metric_key, customer_id, quantity, common)
     WHERE (s.without_key OR t.without_key)
-      AND s.number * t.number <= {most_pairs} AND (s.texts @> t.texts OR t.texts @> s.texts)
+      AND s.number * t.number <= {most_pairs} AND (s.unnamed @> t.unnamed OR t.unnamed @> s.unnamed)
 )
 SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM again)
 """
@@ -131,8 +131,8 @@ SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM again)
 does not have has the same organization, time, metric and customer.
 
 Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers), and one of the two has
-no key of its own. Of those loaded again, too; the quantities are equal, and one's dimensions have all of the other's,
-as if a file was loaded again with other options or columns; numbers and dates are not compared."""
+no key of its own. Of those loaded again, too; quantities and dimensions that both loads have are equal, and one has all
+values of the other's dimensions, under any name; numbers and dates are not compared."""
 
 _COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity,
     md5(ROW(s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency,
@@ -141,8 +141,9 @@ _COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.qu
     coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(s.dimensions)
               WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts"""
 
-_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, texts, common,
-    count(*) OVER (PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
+_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, common,
+    jsonb_path_query_array(texts, '$.*') AS unnamed, count(*) OVER (
+        PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
 
 _COMMON = """(
     SELECT {name}.*, md5(coalesce((SELECT jsonb_object_agg(key, value)::text FROM jsonb_each(texts)
@@ -444,18 +445,17 @@ class Stage:
 
     def _at_other_times(self) -> tuple[int, int]:
         """How many rows repeat most of an earlier load in another zone, and how many one with times cut."""
-        staged, stored = events_table("pg_temp.usage_explore_load"), self._events.c
+        staged, stored = events_table("pg_temp.usage_explore_load").c, self._events.c
         names = [name for name in other_zone.COLUMNS if name != "ingested_at"]
-        of_file = select(literal(_STAGED).label("ingested_at"), *(staged.c[name] for name in names)).where(
-            staged.c.idempotency_key.like("row:%"), staged.c.ingested_at.is_(None)
-        )
-        first, last = self._span["first"], self._span["last"]
+        of_file = select(literal(_STAGED).label("ingested_at"), *(staged[name] for name in names))
         of_table = select(stored.ingested_at, *(stored[name] for name in names)).where(
-            stored.idempotency_key.like("row:%"),
+            or_(stored.idempotency_key.like("row:%"), exists().where(staged.idempotency_key.like("row:%"))),
             stored.organization_id.in_(self.organizations),
-            stored.timestamp.between(first - other_zone.MAX_DISTANCE, last + other_zone.MAX_DISTANCE),
+            stored.timestamp.between(
+                self._span["first"] - other_zone.MAX_DISTANCE, self._span["last"] + other_zone.MAX_DISTANCE
+            ),
         )
-        rows = union_all(of_file, of_table).subquery("without_key")
+        rows = union_all(of_file.where(staged.ingested_at.is_(None)), of_table).subquery("rows")
         found = other_zone.copied_loads(rows, self._read, lambda pair: pair[0] == _STAGED)
         zone = max((copy.rows for copy in found.values() if copy.comparison.in_zones), default=0)
         return zone, max((copy.rows for copy in found.values() if not copy.comparison.in_zones), default=0)

@@ -144,6 +144,38 @@ def test_a_file_that_was_loaded_again_with_other_columns_is_found(
     assert [(each.events, each.severity) for each in reloaded] == ([(found, "high")] if found else [])
 
 
+def of_regions(names: tuple[str, ...], loaded: datetime) -> list[Row]:
+    """Four equal quantities at each hour, of two models and two regions; with columns of these names."""
+    rows = []
+    for number in range(400):
+        values = {"m": "sl"[number % 2], "r": ("eu", "us")[number // 2 % 2]}
+        dimensions = {name: values[name[0].lower()] for name in names}
+        key = blake2b(f"{number} {dimensions}".encode(), digest_size=16).hexdigest()
+        rows.append(
+            replace(line(number // 4, loaded=loaded), idempotency_key=f"row:{key}", dimensions=json.dumps(dimensions))
+        )
+    return rows
+
+
+@pytest.mark.parametrize("names", [("Modell", "Region"), ("model", "Region"), ("Region",)])
+def test_a_file_that_was_loaded_again_with_columns_renamed_is_found(make: Make, names: tuple[str, ...]) -> None:
+    """It was in no finding, and all of it counted twice; with a column less, too."""
+    again = of_regions(names, SECOND)
+    found = make(of_regions(("model", "region"), FIRST) + again + beside(again))
+    (finding,) = found.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events) == ("high", 400)
+    assert "loaded again with other options or columns" in finding.sentence
+
+
+def test_usage_with_the_same_values_in_other_columns_was_not_loaded_again(make: Make) -> None:
+    """From a to b is not from b to a."""
+    there, back = (
+        [line(hour, loaded=load, dimensions=ends) for hour in range(100)]
+        for load, ends in ((FIRST, {"from": "a", "to": "b"}), (SECOND, {"from": "b", "to": "a"}))
+    )
+    assert make(there + back).validate(september(), checks=["look_alikes"]).findings == ()
+
+
 @pytest.mark.parametrize("minute", [0, 7])
 @pytest.mark.parametrize(
     "without", [{"external_cost_amount": None, "external_cost_currency": None}, {"price_key": None}]
@@ -272,6 +304,26 @@ def test_a_file_that_was_loaded_again_with_times_cut_is_found(
     ]
     (finding,) = make(whole + cut + beside(cut)).validate(september(), checks=["look_alikes"]).findings
     assert sentence in finding.sentence
+    assert (finding.severity, finding.events) == ("high", 300)
+
+
+@pytest.mark.parametrize("grid", [timedelta(seconds=1), timedelta(minutes=15)])
+@pytest.mark.parametrize("keyed", [FIRST, SECOND, None])
+@pytest.mark.parametrize("name", ["Team", "Gruppe"])
+def test_a_file_with_times_cut_and_other_columns_or_keys_is_found(
+    make: Make, grid: timedelta, keyed: datetime | None, name: str
+) -> None:
+    """Each difference alone was found, both at once were in no finding."""
+    rows = []
+    for load, names in ((FIRST, "Team"), (SECOND, name)):
+        for number in range(300):
+            row = replace(request(number, ingested_at=load), quantity=Decimal(number * 37 % 101 + 1))
+            time = row.timestamp - (row.timestamp - SINCE) % (grid if load == SECOND else timedelta.resolution)
+            key = f"key {number}" if load == keyed else f"row:{load.day * 1000 + number:032x}"
+            row = replace(row, timestamp=time, idempotency_key=key, dimensions=json.dumps({names: "ops"}))
+            rows.append(row)
+    (finding,) = make(rows + beside(rows[300:])).validate(september(), checks=["look_alikes"]).findings
+    assert "has its times cut or rounded" in finding.sentence
     assert (finding.severity, finding.events) == ("high", 300)
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 
 from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies
 from usage_explore.query.queries import Period
@@ -137,10 +137,11 @@ def reloaded_rows(
 ) -> Select[Any]:
     """The rows of files that were loaded again with other options or columns, see `batched`; not what arrived at `but`.
 
-    Rows whose customer, metric, time and quantity an earlier load has, too, with dimensions that have all of the
-    other's or the reverse, where neither has a key of its own; or one has, which is a dimension of the other, or their
-    time is not on the grid of exports. Of loads of which they are at least half. Rows without keys that are equal in
-    all but amounts are restated or look alike. `times` are those of `row_hash_times`.
+    Rows whose customer, metric, time and quantity an earlier load has, too, with no other value of a dimension that
+    both have, and one with all values of the other's dimensions, under any name, where neither has a key of its own; or
+    one has, which is a dimension of the other, or their time is not on the grid of exports. Of loads of which they are
+    at least half. Rows without keys that are equal in all but amounts are restated or look alike. `times` are those of
+    `row_hash_times`.
     """
     copies, loads = _reloaded(table, period, but, times)
     kept = (copies.c[column.name] for column in batch_columns(table))
@@ -165,16 +166,14 @@ def _reloaded(
     covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
     again = _of_several_loads(table, covered, within)
     others = other_columns(table)
-    comparable = _comparable(table)
-    of_load: dict[str, Any] = {
-        "partition_by": [*covered, c.ingested_at],
-        "order_by": [cast(comparable, Text), c.id],
-    }
+    comparable, unnamed = _comparable(table)
+    of_load: dict[str, Any] = {"partition_by": [*covered, c.ingested_at], "order_by": [unnamed, c.id]}
     each = (
         select(
             *batch_columns(table),
             tuple_(*others, _without_amounts(table)).cast(Text).label("content"),
             comparable.label("comparable"),
+            unnamed.label("unnamed"),
             c.dimensions,
             c.idempotency_key.label("key"),
             c.idempotency_key.like("row:%").label("without_key"),
@@ -193,6 +192,7 @@ def _reloaded(
         func.first_value(e.ingested_at).over(**by_load).label("first_load"),
         func.first_value(e.content).over(**by_load).label("first_content"),
         func.first_value(e.comparable, type_=JSONB).over(**by_load).label("first_comparable"),
+        func.first_value(e.unnamed, type_=ARRAY(Text)).over(**by_load).label("first_unnamed"),
         func.first_value(e.without_key).over(**by_load).label("first_without_key"),
         func.first_value(e.key).over(**by_load).label("first_key"),
         func.first_value(e.dimensions, type_=JSONB).over(**by_load).label("first_dimensions"),
@@ -208,7 +208,8 @@ def _reloaded(
             m.ingested_at > m.first_load,
             or_(and_(m.without_key, m.content != m.first_content), is_one_keyed),
             or_(not_(is_one_keyed), has_key, not_(_on_grid(m.timestamp))),
-            or_(m.first_comparable.contains(m.comparable), m.comparable.contains(m.first_comparable)),
+            m.comparable.concat(m.first_comparable) == m.first_comparable.concat(m.comparable),
+            or_(m.first_unnamed.contains(m.unnamed), m.unnamed.contains(m.first_unnamed)),
         )
         .cte("copies")
     )
@@ -231,13 +232,13 @@ def _reloaded(
 
 
 def copied(examination: Examination) -> Mapping[Pair, Copies]:
-    """The loads of the period's organization whose rows without a key an earlier load has at other times."""
-    return copied_loads(_without_key(examination.table, examination.period), examination.rows)
+    """The loads of the period's organization whose rows an earlier load has at other times; one has no keys."""
+    return copied_loads(_around(examination.table, examination.period), examination.rows)
 
 
 def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> Select[Any]:
     """The rows of a resolved period that an earlier load has in another time zone, or with times cut, see `batched`."""
-    e = copies(_without_key(table, period), found).subquery().c
+    e = copies(_around(table, period), found).subquery().c
     kind = case((func.bool_or(e.in_zones), OTHER_ZONE), else_=CUT).label("kind")
     copied = select(e.timestamp, e.id, kind).group_by(e.timestamp, e.id).subquery()
     c, k = table.c, copied.c
@@ -250,23 +251,24 @@ def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> S
     return batched(rows)
 
 
-def _without_key(table: Table, period: Period) -> FromClause:
-    """The rows without a key in the period and around it, as `copied_loads` compares them."""
+def _around(table: Table, period: Period) -> FromClause:
+    """The rows in the period and around it, as `copied_loads` compares them."""
     around = surroundings(period, MAX_DISTANCE)
-    is_row = table.c.idempotency_key.like("row:%")
-    return (
-        select(*(table.c[name] for name in COLUMNS)).where(*conditions(table, around), is_row).subquery("without_key")
-    )
+    return select(*(table.c[name] for name in COLUMNS)).where(*conditions(table, around)).subquery("around")
 
 
-def _comparable(table: Table) -> ColumnElement[Any]:
-    """The dimensions that are neither numbers nor dates, keys in lower case, values without spaces around them."""
+def _comparable(table: Table) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """The dimensions that are neither numbers nor dates, keys in lower case, values without spaces around them.
+
+    Also these values alone, in their order.
+    """
     pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
-    value = pair.c.value.cast(Text)
-    kept = select(func.jsonb_object_agg(func.lower(pair.c.key), func.btrim(value), type_=JSONB)).where(
-        not_(value.regexp_match(_NUMBER_PATTERN)), not_(value.regexp_match(_DATE_PATTERN))
-    )
-    return func.coalesce(kept.scalar_subquery(), literal({}, JSONB), type_=JSONB)
+    value = func.btrim(pair.c.value.cast(Text))
+    is_compared = not_(or_(value.regexp_match(_NUMBER_PATTERN), value.regexp_match(_DATE_PATTERN)))
+    kept = select(func.jsonb_object_agg(func.lower(pair.c.key), value, type_=JSONB)).where(is_compared)
+    named = func.coalesce(kept.scalar_subquery(), literal({}, JSONB), type_=JSONB)
+    values = select(value).where(is_compared).order_by(value)
+    return named, func.array(values.scalar_subquery(), type_=ARRAY(Text))
 
 
 def _without_amounts(table: Table) -> ColumnElement[Any]:

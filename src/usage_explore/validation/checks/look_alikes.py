@@ -117,14 +117,15 @@ _CHANCE = {
 }
 
 _OTHER_ZONE = (
-    "each has the customer, metric, quantity and dimensions of a row of an earlier load at a time that another time"
-    " zone gives, and a hash of the row as its key: a file was loaded again with another zone, and both count"
+    "each has the customer, metric, quantity and common dimensions of a row of an earlier load at a time that another"
+    " time zone gives, and one of the two has a hash of the row as its key: a file was loaded again with another zone,"
+    " and both count"
 )
 
 _CUT = (
-    "each has the customer, metric, quantity and dimensions of a row of an earlier load, and a hash of the row as its"
-    " key; one of the two loads has its times cut or rounded, such as to seconds: the same file was loaded again, and"
-    " both count"
+    "each has the customer, metric, quantity and common dimensions of a row of an earlier load, and one of the two has"
+    " a hash of the row as its key; one has its times cut or rounded, such as to seconds: the same file was loaded"
+    " again, and both count"
 )
 
 _OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED, OTHER_ZONE: _OTHER_ZONE, CUT: _CUT}
