@@ -113,7 +113,7 @@ def test_explanations(
             cause = dataclasses.replace(some, customer_id=customer, quantity=Decimal(9), external_cost_amount=None)
             causes.append(cause.timestamp)
             made.append([dataclasses.replace(cause, id=uuid4(), idempotency_key=uuid4().hex) for _ in range(40)])
-        for number in range(cases(30)):
+        for number in range(cases(60)):
             query = made.query()
             if number % 2:
                 at, metric = made.draw.choice(causes), made.draw.choice(["count", "sum_quantity"])

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 
 from support.query_oracle import utc
+from support.thoroughness import seeds
 from usage_explore.errors import StatementTimeout
 from usage_explore.extract import ranking, statement
 from usage_explore.extract.connection import Resources
@@ -57,7 +58,7 @@ def _by_duckdb(
         return [ranking.Row(*row) for row in cursor.run(*statement.ranked(query, measure, only))]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(range(40)))
 def test_python_and_duckdb_rank_alike(extracts: Extracts, seed: int) -> None:
     draw = random.Random(seed)
     query = _query(draw)
