@@ -20,6 +20,7 @@ from pyarrow import parquet
 from support import extracts, generated_events, query_oracle
 from support.database_servers import fresh_database
 from support.query_oracle import EXACT, Row, utc
+from support.thoroughness import seeds
 from usage_explore import AggregateQuery, QueryError, Store, charts, connect, describe
 from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
@@ -171,13 +172,13 @@ def drawn(draw: random.Random) -> tuple[AggregateQuery, dict[str, list[str]]]:
     return query, chosen
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(range(30)))
 def test_a_comparison_is_the_oracle_s(store: Store, own: list[Row], seed: int) -> None:
     query, chosen = drawn(random.Random(seed))
     check(store, query, own, chosen)
 
 
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", seeds(range(100, 130)))
 def test_the_extract_s_comparison_is_the_oracle_s(extract_store: Store, fitting: list[Row], seed: int) -> None:
     query, chosen = drawn(random.Random(seed))
     check(extract_store, query, fitting, chosen)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from support.thoroughness import cases
 from usage_explore.explain.model import Codes, Element, Floats, Leaves, disjoint, fold_values
 from usage_explore.explain.search import choose_regions, search, spread_evenly
 
@@ -71,7 +72,7 @@ def counted(factors: dict[Element, float], seed: int, events: int, overall: floa
 @pytest.mark.parametrize("events", [2_000, 20_000, 200_000])
 @pytest.mark.parametrize("overall", [1.3, 0.7])
 def test_a_change_of_everything_blames_no_value_and_is_spread_evenly(events: int, overall: float) -> None:
-    for seed in range(10):
+    for seed in range(cases(10)):
         leaves = counted({}, seed, events, overall)
         assert choose_regions(leaves) == [], seed
         assert spread_evenly(leaves) or events < 20_000, seed  # of few events it cannot be said
@@ -80,7 +81,7 @@ def test_a_change_of_everything_blames_no_value_and_is_spread_evenly(events: int
 @pytest.mark.parametrize("events", [20_000, 200_000])
 def test_five_of_eight_values_that_doubled_are_named(events: int) -> None:
     doubled: dict[Element, float] = {((0, code),): 2.0 for code in range(5)}
-    for seed in range(10):
+    for seed in range(cases(10)):
         leaves = counted(doubled, seed, events)
         assert {region.where for region in choose_regions(leaves)} == {*doubled}, seed
         assert not spread_evenly(leaves), seed
@@ -88,7 +89,7 @@ def test_five_of_eight_values_that_doubled_are_named(events: int) -> None:
 
 @pytest.mark.parametrize("events", [2_000, 20_000, 200_000])
 def test_a_cause_of_three_values_is_not_told_as_one_of_its_sides(events: int) -> None:
-    for seed in range(10):
+    for seed in range(cases(10)):
         leaves = counted({}, seed, events)
         largest = codes(GROUPS)[int(leaves.before.argmax())] if len(leaves.before) == len(codes(GROUPS)) else (0, 0, 0)
         cause: Element = tuple((dim, int(code)) for dim, code in enumerate(largest))
@@ -99,7 +100,7 @@ def test_a_cause_of_three_values_is_not_told_as_one_of_its_sides(events: int) ->
 
 @pytest.mark.parametrize("events", [20_000, 200_000])
 def test_a_small_value_that_is_gone_is_named_beside_a_large_one_that_grew(events: int) -> None:
-    for seed in range(10):
+    for seed in range(cases(10)):
         usual = counted({}, seed, 200_000)
         sizes = np.bincount(usual.codes[:, 0], usual.before)
         small, large = int(np.argsort(sizes)[1]), int(sizes.argmax())

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from support.thoroughness import seeds
 from usage_explore.explain.model import Element, Pair, Region, disjoint
 from usage_explore.explain.single_values import MAX_REGIONS, Sums, settle
 
@@ -213,7 +214,7 @@ def test_growth_of_everything_is_not_blamed_on_its_largest_values() -> None:
     assert [region.where for region in settled(leaves, [((0, 0),)])] == [((0, 0),)]
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", seeds(range(300)))
 def test_no_value_outside_moved_more_than_a_named_one(seed: int) -> None:
     draw = np.random.default_rng(seed)
     sizes = draw.integers(2, 9, size=int(draw.integers(1, 5)))

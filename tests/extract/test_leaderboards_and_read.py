@@ -25,7 +25,7 @@ from pyarrow import parquet
 from extract.table_histories import Answers, History, matching
 from support import extracts, generated_events, query_oracle
 from support.query_oracle import EXACT, Row
-from support.thoroughness import cases
+from support.thoroughness import cases, seeds
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
@@ -94,6 +94,7 @@ def expected_boards(query: AggregateQuery, held: list[Row], top: int) -> dict[st
     return boards
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("sample", [40, 100_000])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_explanations(
@@ -113,7 +114,7 @@ def test_explanations(
             cause = dataclasses.replace(some, customer_id=customer, quantity=Decimal(9), external_cost_amount=None)
             causes.append(cause.timestamp)
             made.append([dataclasses.replace(cause, id=uuid4(), idempotency_key=uuid4().hex) for _ in range(40)])
-        for number in range(cases(30)):
+        for number in range(cases(60)):
             query = made.query()
             if number % 2:
                 at, metric = made.draw.choice(causes), made.draw.choice(["count", "sum_quantity"])
@@ -138,7 +139,7 @@ def test_explanations(
     assert from_extract > 5
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", seeds([1, 2]))
 def test_leaderboards(events_database_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with history(events_database_url, tmp_path, seed, monkeypatch) as (made, answers):
         paths = set()
@@ -241,7 +242,7 @@ def read_both(fast: Store, raw: Store, query: EventQuery) -> pa.Table:
     return one.table
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", seeds([1, 2]))
 def test_read_and_export(events_database_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with history(events_database_url, tmp_path, seed, monkeypatch) as (made, answers):
         fast, raw = answers.fast, answers.raw

@@ -19,6 +19,7 @@ from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, st
 from support.database_servers import fresh_database
 from support.query_oracle import Row, utc
 from support.random_books import LATE, METRICS, WALLETS, random_book, random_events, within
+from support.thoroughness import seeds
 from usage_explore import QueryError, Store
 from usage_explore.errors import NotExact
 from usage_explore.pricing.rating import RatedLine, Rating
@@ -61,7 +62,7 @@ def of_expected(line: price_oracle.Expected) -> tuple[Any, ...]:
     return (*usage, line.price["aggregation"], line.price["currency"], line.billable, line.exact, line.amount)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(range(30)))
 def test_every_line_is_what_plain_python_rates(store: Store, events: list[Row], seed: int) -> None:
     book = random_book(seed)
     as_of = [None, utc(2026, 9, 20)][seed % 2]

@@ -13,6 +13,7 @@ import pytest
 
 from support.plain_events import beside, event
 from support.record_places import as_role
+from support.thoroughness import THOROUGH
 from usage_explore import AggregateQuery, Period, Store
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, UsageExploreError
@@ -67,7 +68,7 @@ def test_a_damaged_value_is_an_error_in_words(store: Store, tmp_path: Path, tabl
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         (before,) = connection.execute(f"SELECT * FROM {table}").fetchall()
         for column, whole in zip(columns, before, strict=True):
-            for value in DAMAGED:
+            for value in DAMAGED if THOROUGH else DAMAGED[columns.index(column) % 2 :: 2]:
                 with suppress(sqlite3.IntegrityError):
                     connection.execute(f'UPDATE {table} SET "{column}" = ?', [value])
                 for reading in READINGS[table]:

@@ -1,4 +1,4 @@
-"""How thorough a run is: a third of the random cases by default, and not the tests that repeat the claim of others.
+"""How thorough a run is: a sixth of the random cases by default, and not the tests that repeat the claim of others.
 
 USAGE_EXPLORE_TEST_THOROUGH=1 (`make test-thorough`) tries all cases and all tests.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,7 +24,13 @@ def further(*values: T) -> tuple[T, ...]:
 
 def cases(thorough: int) -> int:
     """The number of cases out of so many, at least 5."""
-    return thorough if THOROUGH else min(thorough, max(5, thorough // 3))
+    return thorough if THOROUGH else min(thorough, max(5, thorough // 6))
+
+
+def seeds(among: Sequence[int]) -> list[Any]:
+    """Seeds of random histories as the values of a test's parameter: all but the first third are `thorough`."""
+    first = among[: -(-len(among) // 3)]
+    return [*first, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in among[len(first) :])]
 
 
 def repetitions(items: Sequence[pytest.Item]) -> set[pytest.Item]:

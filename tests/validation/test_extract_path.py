@@ -15,20 +15,25 @@ import pandas as pd
 import pytest
 from sqlalchemy import Select
 
+from support.demo_database import ACME, UNTIL
 from support.extracts import build
 from support.generated_events import CUSTOMERS, METRICS
 from support.plain_events import event, store_of
 from support.query_oracle import Row, utc
-from usage_explore import Period, Store, connect
+from support.thoroughness import further
+from usage_explore import Period, Store, connect, demo
 from usage_explore.db import ddl
-from usage_explore.demo import Incident
+from usage_explore.db.schema import events_table
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.translated import Translated
 from usage_explore.validation import Validation
 
 AS_OF = "2026-10-03T00:00:00Z"
+SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF)
+TEN_DAYS = Period(since="2026-09-11T18:15:00Z", until="2026-09-21T18:15:00Z", timezone="Asia/Kathmandu", as_of=AS_OF)
+EARLIER = SEPTEMBER.replace(as_of="2026-09-20T05:00:00Z")
 PERIODS = [
-    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF),
+    SEPTEMBER,
     Period(
         since="2026-08-31T22:00:00Z",
         until="2026-09-30T22:00:00Z",
@@ -36,12 +41,16 @@ PERIODS = [
         as_of=AS_OF,
         finalized_at="2026-10-01T12:00:00Z",
     ),
-    Period(since="2026-09-11T18:15:00Z", until="2026-09-21T18:15:00Z", timezone="Asia/Kathmandu", as_of=AS_OF),
-    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of="2026-09-20T05:00:00Z"),
-    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, metric_key="a,b"),
-    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, customer_id=str(CUSTOMERS[1])),
-    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, missing="price_key"),
-    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, dimensions={"model": "large"}),
+    EARLIER.replace(customer_id=str(CUSTOMERS[1]), missing="price_key"),
+    TEN_DAYS.replace(metric_key="a,b"),
+    SEPTEMBER.replace(dimensions={"model": "large"}),
+    *further(
+        TEN_DAYS,
+        EARLIER,
+        SEPTEMBER.replace(metric_key="a,b"),
+        SEPTEMBER.replace(customer_id=str(CUSTOMERS[1])),
+        SEPTEMBER.replace(missing="price_key"),
+    ),
 ]
 
 
@@ -66,8 +75,11 @@ def rows(sheet: pd.DataFrame) -> list[tuple[Any, ...]]:
     return [tuple(cell if isinstance(cell, Decimal) else str(cell) for cell in row) for row in sheet.itertuples()]
 
 
-def same(store: Store, period: Period, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Validate on both paths, compare, and give the reasons for which statements were read from the events."""
+def same(store: Store, period: Period, monkeypatch: pytest.MonkeyPatch, checks: int = 0) -> set[str]:
+    """Validate on both paths, compare, and give the reasons for which statements were read from the events.
+
+    At least so many checks find something.
+    """
     reasons: list[str] = []
     answered = Translated.rows
 
@@ -85,6 +97,7 @@ def same(store: Store, period: Period, monkeypatch: pytest.MonkeyPatch) -> set[s
         one = store.validate(period)
     other = dataclasses.replace(store, extracts=None).validate(period)
     there = content(other)
+    assert len({finding.check for finding in other.findings}) >= checks
     for check, said in content(one).items():
         for what, value in said.items() if isinstance(said, dict) else [("", said)]:
             expected = there[check][what] if what else there[check]
@@ -154,14 +167,21 @@ def test_random_events_are_judged_alike_on_both_paths(store: Store, monkeypatch:
         assert "answered" in same(store, period, monkeypatch) or period.dimensions
 
 
+@pytest.mark.parametrize("per_day", [500, pytest.param(1_500, marks=pytest.mark.thorough)])
 def test_the_demo_is_judged_alike_on_both_paths(
-    planted_demo: tuple[Store, Period, list[Incident]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    events_connection: ddl.Connection,
+    events_database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    per_day: int,
 ) -> None:
-    planted, period, _ = planted_demo
-    url = planted.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    build(url, tmp_path, until=utc(2026, 9, 25))
-    with connect(url, planted.organization_id, home=tmp_path) as opened:
-        assert "answered" in same(opened, period, monkeypatch)
+    """Incidents of the same ten checks are planted in a third of the events, in which the checks find them as well."""
+    demo.append(events_connection, events_table(), until=UNTIL, days=75, per_day=per_day)
+    events_connection.commit()
+    build(events_database_url, tmp_path, until=utc(2026, 9, 25))
+    period = Period(since="2026-08-01T00:00:00Z", until="2026-09-30T00:00:00Z")
+    with connect(events_database_url, ACME, home=tmp_path) as opened:
+        assert "answered" in same(opened, period, monkeypatch, checks=10)
 
 
 def test_numbers_that_an_extract_cannot_hold_are_read_from_the_events(

@@ -24,7 +24,7 @@ from usage_explore.records.identities import Identity, matched, nearest
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.review import identities, recorded
 
-DAYS, PER_DAY, LATE_EVENTS = 60, 1_000, 150
+DAYS, PER_DAY, LATE_EVENTS = 60, 500, 150
 PERIOD = Period(since="2026-08-20T00:00:00Z", until="2026-09-20T00:00:00Z")
 SECOND_ARRIVAL = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
+from support.database_servers import fresh_database
 from support.query_oracle import Row
+from usage_explore import Store
 from usage_explore.query.queries import Period
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -44,17 +46,22 @@ def usage(ends: datetime, planted: dict[int, tuple[Sequence[str], datetime, date
     return rows
 
 
+@pytest.fixture(scope="module")
+def planted(server_url: str, _template: str) -> Iterator[Store]:
+    """A store on usage with all the planted incidents, which takes seconds to make."""
+    with fresh_database(server_url, _template) as url, store_of(url, usage(UNTIL + 9 * DAY, PLANTED)) as store:
+        yield store
+
+
 @pytest.mark.parametrize("checks", [["silence", "shifts"], ["shifts", "silence"]])
-def test_a_planted_incident_is_reported_by_one_check(events_database_url: str, checks: list[str]) -> None:
-    with store_of(events_database_url, usage(UNTIL + 9 * DAY, PLANTED)) as store:
-        findings = store.validate(SEPTEMBER, checks=checks).findings
+def test_a_planted_incident_is_reported_by_one_check(planted: Store, checks: list[str]) -> None:
+    findings = planted.validate(SEPTEMBER, checks=checks).findings
     got = sorted((found.customer_id, found.check) for found in findings)  # type: ignore[type-var]
     assert got == [(CUSTOMERS[customer], check) for customer, (*_, check) in sorted(PLANTED.items())]
 
 
-def test_shifts_alone_leave_silences_to_their_check(events_database_url: str) -> None:
-    with store_of(events_database_url, usage(UNTIL + 9 * DAY, PLANTED)) as store:
-        findings = store.validate(SEPTEMBER, checks=["shifts"]).findings
+def test_shifts_alone_leave_silences_to_their_check(planted: Store) -> None:
+    findings = planted.validate(SEPTEMBER, checks=["shifts"]).findings
     assert {found.customer_id for found in findings} == {CUSTOMERS[6], CUSTOMERS[7]}
 
 

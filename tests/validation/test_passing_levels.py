@@ -9,6 +9,7 @@ import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
 from support.query_oracle import Row
+from support.thoroughness import seeds
 from usage_explore.validation.anomalies.levels import _candidates, _change, _passing
 
 DAY = timedelta(days=1)
@@ -70,7 +71,7 @@ def usage(customer: int, factors: dict[int, float]) -> list[Row]:
     ]
 
 
-@pytest.mark.parametrize("seed", [4, 5, 6])
+@pytest.mark.parametrize("seed", seeds([4, 5, 6]))
 def test_ten_days_with_a_third_of_the_events_are_one_drop(events_database_url: str, seed: int) -> None:
     short = usage(seed, dict.fromkeys(range(11, 21), 0.3))
     with store_of(events_database_url, [*short, *usage(1, {}), *usage(2, {})]) as store:
@@ -85,7 +86,7 @@ def test_ten_days_with_a_third_of_the_events_are_one_drop(events_database_url: s
     assert "events a day against about" in finding.sentence
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", seeds([1, 2, 3]))
 def test_hours_without_events_by_chance_do_not_hide_a_level(events_database_url: str, seed: int) -> None:
     low = usage(seed, dict.fromkeys(range(4, 24), 0.06))
     with store_of(events_database_url, low) as store:
@@ -95,7 +96,7 @@ def test_hours_without_events_by_chance_do_not_hide_a_level(events_database_url:
     assert finding.events == pytest.approx(72, abs=25)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", seeds([1, 2, 3]))
 def test_what_of_a_level_lies_in_the_period_is_a_spike_and_its_end_is_no_fall(
     events_database_url: str, seed: int
 ) -> None:

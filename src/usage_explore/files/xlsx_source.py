@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from usage_explore.errors import LoadError
-from usage_explore.files import xlsx_decoder
 from usage_explore.files.containers import directory, is_workbook, max_decoded_bytes, start_decoder
 from usage_explore.files.exact_json import loads
 from usage_explore.files.sources import (
@@ -51,6 +50,8 @@ def sheet_names(path: Path) -> tuple[str, ...]:
             members = directory(raw, path)
         if not is_workbook(members, path) or sum(member.file_size for member in members) > MAX_UNCOMPRESSED_BYTES:
             return ()
+        from usage_explore.files import xlsx_decoder
+
         request = json.dumps({"path": str(path), "max_memory_bytes": MAX_DECODER_BYTES})
         ended = subprocess.run(  # noqa: S603 - our own script in our own Python
             [sys.executable, "-I", xlsx_decoder.__file__],
@@ -118,6 +119,8 @@ class XlsxSource(Source):
             )
 
     def _start(self, sheet: str | None) -> None:
+        from usage_explore.files import xlsx_decoder  # which loads openpyxl: 0.15 s of CPU
+
         request = {
             "path": str(self._file),
             "sheet": sheet,
@@ -148,6 +151,8 @@ class XlsxSource(Source):
         status = self._process.wait()
         if not status:
             return None
+        from usage_explore.files import xlsx_decoder
+
         if status == xlsx_decoder.REFUSED:
             raise LoadError(f"{path_text(self.path)}{reason}")
         if status in (xlsx_decoder.OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXCPU):

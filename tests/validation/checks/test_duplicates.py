@@ -17,6 +17,7 @@ from support.check_results import examine, found, shown
 from support.generated_events import ORGANIZATION
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
+from support.thoroughness import seeds
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
@@ -57,7 +58,7 @@ def random_rows(seed: int) -> list[Row]:
     return rows
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(range(3)))
 def test_what_is_superfluous_equals_the_oracle(
     events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
+from support.thoroughness import seeds
 from usage_explore.db import ddl
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.checks.look_alikes import HIGH_EVENTS
@@ -30,7 +31,7 @@ def alike(rows: list[Row]) -> list[Row]:
     return [row for by_key in arrived.values() for row in list(by_key.values())[1:]]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(range(3)))
 def test_what_looks_alike_equals_the_oracle(
     events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
+from support.thoroughness import seeds
 from usage_explore import AggregateQuery
 from usage_explore.validation.checks.missing_batches import missing
 
@@ -56,7 +57,7 @@ def test_twice_a_month_is_regular() -> None:
     assert found([day for day in used if day != 135]) == [(136,)] or found([day for day in used if day != 135])
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(range(30)))
 def test_irregular_daily_and_new_usage_has_none(seed: int) -> None:
     draw = random.Random(seed)
     assert found(sorted(draw.sample(range(LENGTH), 12))) == []

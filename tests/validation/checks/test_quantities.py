@@ -14,6 +14,7 @@ import pytest
 from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, beside, event, september, store_of, total
 from support.query_oracle import Row
+from support.thoroughness import seeds
 from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.query.describe import describe
@@ -67,7 +68,7 @@ def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
     return result
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(range(3)))
 def test_what_is_unusual_equals_the_oracle(
     events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:
@@ -241,7 +242,7 @@ def test_quantities_too_large_by_a_factor_are_found_among_few_events(
 
 
 @pytest.mark.each_value
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(range(3)))
 @pytest.mark.parametrize("sigma", [0.2, 1, 1.5])
 def test_quantities_that_differ_as_they_always_did_are_nothing_to_say(
     events_connection: ddl.Connection, events_database_url: str, seed: int, sigma: float

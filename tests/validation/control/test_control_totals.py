@@ -21,6 +21,7 @@ from support.database_servers import fresh_database
 from support.demo_database import ACME, DAYS, PER_DAY, UNTIL
 from support.plain_events import JUNE, LARGE, SMALL, event, september
 from support.query_oracle import Row, utc
+from support.thoroughness import seeds
 from usage_explore import Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
@@ -490,7 +491,7 @@ def test_floats_are_refused() -> None:
         read_control(pd.DataFrame({"day": ["2026-09-01"], "metric": ["m"], "quantity": [1.5]}))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4)))
 def test_the_sheet_is_what_plain_python_finds(make: Make, seed: int) -> None:
     """Random events, some never counted and some never ingested: every difference of the sheet, and no other."""
     draw = random.Random(seed)
@@ -961,7 +962,7 @@ def test_totals_that_are_dated_a_day_off_from_a_day_on_are_one_finding(make: Mak
         assert f" is missing, {lost} Oct 2026: 3 events missing" in loss.sentence
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(range(5)))
 def test_lost_events_and_costly_days_are_no_swap_unit_or_date(make: Make, seed: int) -> None:
     """Where a half, a tenth or a hundredth is left, of a customer, from a day on or on some days, no cause is named."""
     draw = random.Random(seed)

@@ -15,6 +15,7 @@ from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
 from support.check_results import examine, shown
 from support.database_servers import fresh_database
 from support.query_oracle import Row
+from support.thoroughness import seeds
 from usage_explore import Store
 from usage_explore.validation import Finding
 
@@ -359,7 +360,7 @@ def test_prices_and_customers_may_both_have_currencies_of_their_own(of_metrics: 
     assert sorted(map(facts, of_own(of_metrics, metrics, own, wrong))) == expected
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(range(6)))
 def test_of_prices_and_customers_of_any_currency_the_one_wrong_line_alone_is_high(of_metrics: Store, seed: int) -> None:
     random = Random(seed)
     metrics = {metric: random.choice(["EUR", "JPY", "USD"]) for metric in SIX}

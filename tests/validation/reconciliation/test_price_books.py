@@ -19,6 +19,7 @@ from support.check_results import examine
 from support.database_servers import fresh_database
 from support.query_oracle import Row
 from support.random_books import LATE, WALLETS, random_book, random_events, within
+from support.thoroughness import seeds
 from usage_explore import Store
 from usage_explore.decimals import plain
 from usage_explore.validation import Result
@@ -88,7 +89,7 @@ def reconciled(store: Store, lines: list[dict[str, Any]], book: list[dict[str, A
 
 
 @pytest.mark.parametrize("columns", COLUMNS, ids=",".join)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(range(6)))
 def test_the_right_invoice_matches(store: Store, events: list[Row], seed: int, columns: tuple[str, ...]) -> None:
     book = random_book(seed)
     lines = invoice(book, within(events), columns)
@@ -99,7 +100,7 @@ def test_the_right_invoice_matches(store: Store, events: list[Row], seed: int, c
     assert [finding.sentence for finding in result.outcome.findings] == []
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(range(12)))
 def test_every_tampered_amount_is_found_with_its_difference(store: Store, events: list[Row], seed: int) -> None:
     draw, book = random.Random(seed), random_book(seed)
     columns = draw.choice(COLUMNS)
