@@ -74,6 +74,7 @@ def billed(changes: Changes) -> tuple[Decimal, Decimal]:
         "late 5, sign, late 7, sign, edit late 11",
         "edit 3, sign, edit own 5, edit 7",
         "edit 5, sign, edit -5",
+        "late 5, sign, remove 5",
     ],
 )
 def test_each_change_is_in_the_sign_off_before_it(
@@ -88,6 +89,10 @@ def test_each_change_is_in_the_sign_off_before_it(
         if what == ["sign"]:
             signoffs.append(signed(store, WEEKS, day))
             expected.append(0)
+        elif what[0] == "remove":
+            events_connection.execute("DELETE FROM usage_events WHERE id = %s", [late.pop().id])
+            events_connection.commit()
+            expected[-1] -= int(number)
         elif what[0] == "edit":
             edited = {"edit": common, "edit own": own, "edit late": late[-1] if late else common}[" ".join(what)]
             events_connection.execute(

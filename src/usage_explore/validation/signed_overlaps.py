@@ -203,7 +203,8 @@ def without_later(
     for key in _only_there(changes, period, others):
         # such as an event that arrived before a later sign-off and was removed after it: both have the other change
         if theirs := _divided(key, others, period):
-            divide(Change(key, "changed or removed"), theirs)
+            is_arrival = sum(its.events for _, its in theirs) < 0
+            divide(Change(key, SIGNED_TWICE if is_arrival else "changed or removed"), theirs)
         else:
             left["edits"].append(key)
     with_amounts = [other for other in others if any(one.amounts for one in other.signoffs)]
@@ -445,7 +446,7 @@ def _amount_of(
         for other in same
         if other.key not in divided
     }
-    found = found.union(*(divided.get(other.key, set()) for other in same))
+    found = found.union(*(whose_part for key, whose_part in divided.items() if key[:2] == row.key[:2]))
     if any(late.key[:2] == row.key[:2] for _, late in changes.shared):
         found.add("later")
     if whose and found <= {whose}:
