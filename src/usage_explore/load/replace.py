@@ -336,5 +336,5 @@ def _check_edges(
                 f"replace: of {_named(columns, source, spans)} the file has only events of {month} ({zone}) {edge}, and"
                 f" {counted(events, 'stored event')} of that month would be deleted; nothing was loaded. If the file's"
                 f" months are those of another time zone than {zone}, name it with --timezone{example}; else leave the"
-                f" rows of {month} out of the file, or load those of this source in a file of their own"
+                f" rows of {month} out of the file, or load them in a file of their own if they are all of that month"
             )
