@@ -74,7 +74,9 @@ def billed(changes: Changes) -> tuple[Decimal, Decimal]:
         "late 5, sign, late 7, sign, edit late 11",
         "edit 3, sign, edit own 5, edit 7",
         "edit 5, sign, edit -5",
+        "late 5, sign, edit 7",
         "late 5, sign, remove 5",
+        "late 50, sign, late 60, sign, remove 50, edit late -59",
     ],
 )
 def test_each_change_is_in_the_sign_off_before_it(
@@ -90,7 +92,7 @@ def test_each_change_is_in_the_sign_off_before_it(
             signoffs.append(signed(store, WEEKS, day))
             expected.append(0)
         elif what[0] == "remove":
-            events_connection.execute("DELETE FROM usage_events WHERE id = %s", [late.pop().id])
+            events_connection.execute("DELETE FROM usage_events WHERE id = %s", [late.pop(0).id])
             events_connection.commit()
             expected[-1] -= int(number)
         elif what[0] == "edit":

@@ -139,14 +139,14 @@ def without_later(
     moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]
     left: dict[str, list[Key]] = {"edits": [], "amounts": []}
     settled: set[Key] = set()
-    divided: dict[Key, set[Whose]] = {}
+    divided: set[Key] = set()
 
     def divide(row: Change, theirs: Sequence[tuple[SignOff, Change]]) -> bool:
         """Count a change here but for what later sign-offs have of it; whether something is left."""
         rest = _rest(row, theirs)
         rows.extend([rest] if rest else [])
         moved.extend(((one,), its) for one, its in theirs)
-        divided[row.key] = _amounts_of(theirs, rest)
+        divided.add(row.key)
         return rest is not None
 
     for row in changes.rows:
@@ -159,13 +159,13 @@ def without_later(
             if part is None:
                 left["edits"].append(row.key)
             else:
-                divided[row.key] = {"own", "later"}
+                divided.add(row.key)
                 moved += [((part.signoff,), replace(taken, reason=row.reason))] if taken else []
             if part is None or taken is None or taken.digest != row.digest:
                 rows.append(_without(row, row, note=_UNDIVIDED) if part is None else _without(row, taken))
                 days = days or part is not None
             continue
-        if row.reason not in _REMOVED and (theirs := _divided(row.key, others, period)):
+        if row.reason not in _REMOVED and (theirs := _divided(changes, row.key, others, period)):
             days = divide(row, theirs) or days
             continue
         if whose == "later" and (_may_be_deleted(changes, row) or row.reason not in _REMOVED):
@@ -193,16 +193,16 @@ def without_later(
         if row.reason != SIGNED_TWICE:
             continue
         # what changed in a later sign-off may be these events, which it had signed
-        having = [] if row.key in settled | divided.keys() else [other for other in others if other.change(row.key)]
+        having = [] if row.key in settled | divided else [other for other in others if other.change(row.key)]
         if all(other.is_within(period) is False for other in having):
             rows.append(row)
-        elif theirs := _divided(row.key, others, period):
+        elif theirs := _divided(changes, row.key, others, period):
             divide(row, theirs)
         else:
             left["edits"].append(row.key)
     for key in _only_there(changes, period, others):
         # such as an event that arrived before a later sign-off and was removed after it: both have the other change
-        if theirs := _divided(key, others, period):
+        if theirs := _divided(changes, key, others, period):
             is_arrival = sum(its.events for _, its in theirs) < 0
             divide(Change(key, SIGNED_TWICE if is_arrival else "changed or removed"), theirs)
         else:
@@ -214,10 +214,13 @@ def without_later(
     unchanged = changes.rated - {row.key for row in changed_amounts}  # what is added here may be taken off there
     zeros = [Change(key, "expected amount", amount=Decimal(0)) for key in unchanged if key[:2] in in_both]
     for row in [*changed_amounts, *sorted(zeros, key=lambda row: key_order(row.key))]:
-        whose = _amount_of(changes, row, period, with_amounts, divided, left["edits"])
+        whose = _amount_of(changes, row, period, with_amounts, rows, moved, left["edits"])
         own = row.amount if whose == "own" else None
-        if whose == "unknown" and rating is not None and row.key[:2] not in {key[:2] for key in left["edits"]}:
-            own = _own_amount(changes, row, period, with_amounts, rating, moved, divided)
+        is_lost = changes.has_other_prices or row.key[:2] in {key[:2] for key in left["edits"]}
+        if whose == "unknown" and rating is not None and not is_lost:
+            priced = [other for those, other in moved if all(one.amounts for one in those)]
+            usage = [other for other in priced if other.key[:2] == row.key[:2]]
+            own = amount_without(row, usage, rating) if usage else row.amount
         if own is None and whose == "unknown":
             left["amounts"].append(row.key)
             continue
@@ -303,7 +306,8 @@ def _only_there(changes: Changes, period: Period, others: Sequence[_Later]) -> l
         if here != mine:
             keys = {row.key for row in other.changes[-1].rows if row.reason not in LATE | _REMOVED}
             found |= {key for key in keys if has_key(period, key)}
-    return sorted(found - {row.key for row in changes.rows if row.reason != "arrived late"}, key=key_order)
+    own = {row.key for row in changes.rows if row.amount is None and row.reason != "arrived late"}
+    return sorted(found - own, key=key_order)
 
 
 def _rest(row: Change, theirs: Iterable[tuple[SignOff, Change]]) -> Change | None:
@@ -316,17 +320,16 @@ def _rest(row: Change, theirs: Iterable[tuple[SignOff, Change]]) -> Change | Non
     return replace(row, reason="changed or removed" if is_counted else "edited")
 
 
-def _amounts_of(theirs: Iterable[tuple[SignOff, Change]], rest: Change | None) -> set[Whose]:
-    """Whose the amounts of a divided change are, of which `rest` is left."""
-    having = [one for one, _ in theirs]
-    found: set[Whose] = {"later"} if any(one.amounts for one in having) else {"own"}
-    return found if rest is None and all(one.amounts for one in having) else found | {"own"}
+def _divided(changes: Changes, key: Key, others: Sequence[_Later], period: Period) -> list[tuple[SignOff, Change]]:
+    """What later sign-offs have of the changes of a key, if these are the same; [] if that is unknown.
 
-
-def _divided(key: Key, others: Sequence[_Later], period: Period) -> list[tuple[SignOff, Change]]:
-    """What later sign-offs have of the changes of a key, if these are of one period; [] if that is unknown."""
-    having = [other for other in others if other.change(key)]
-    return having[0].parts(key) if len(having) == 1 and having[0].is_within(period) else []
+    It is where one of several later periods had signed late events of another one: they may be what changed in it.
+    """
+    if any(row.key == key for _, row in changes.shared) and sum(has_key(other.period, key) for other in others) > 1:
+        return []
+    having = [(other, its.digest) for other in others if (its := other.change(key))]
+    is_one = len({digest for _, digest in having}) == 1  # several that have the same events: the newest counts them
+    return having[0][0].parts(key) if is_one and all(other.is_within(period) for other, _ in having) else []
 
 
 def _is_whole(changes: Changes) -> bool:
@@ -428,49 +431,23 @@ def _amount_of(
     row: Change,
     period: Period,
     later: Sequence[_Later],
-    divided: Mapping[Key, set[Whose]],
+    rows: Iterable[Change],
+    moved: Iterable[tuple[tuple[SignOff, ...], Change]],
     unknown: Collection[Key],
 ) -> Whose:
     """Whose a change of an expected amount is: that of the usage of its customer and metric that changed.
 
-    `divided` says it of the keys of usage that was divided, `unknown` are those of which it is unknown where.
+    `later` are the sign-offs that have amounts, `rows` the usage that is counted here, `moved` that of later ones,
+    `unknown` the keys of which that is unknown.
     """
     whose = _by_periods(period, [other.period for other in later if has_key(other.period, row.key)])
     if whose == "own":
         return whose
     if any(key[:2] == row.key[:2] for key in unknown):
         return "unknown"
-    same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
-    found: set[Whose] = {
-        "own" if other.reason in LATE else _edit_of(changes, other, period, later)
-        for other in same
-        if other.key not in divided
-    }
-    found = found.union(*(whose_part for key, whose_part in divided.items() if key[:2] == row.key[:2]))
-    if any(late.key[:2] == row.key[:2] for _, late in changes.shared):
-        found.add("later")
+    found: set[Whose] = {"own" for own in rows if own.key[:2] == row.key[:2] and own.amount is None}
+    of_later = [having for having, other in moved if other.key[:2] == row.key[:2]]
+    found |= {"later" if any(one.amounts for one in having) else "own" for having in of_later}
     if whose and found <= {whose}:
         return whose
     return "unknown" if changes.has_other_prices or len(found) != 1 else found.pop()
-
-
-def _own_amount(
-    changes: Changes,
-    row: Change,
-    period: Period,
-    later: Sequence[_Later],
-    rating: Rating,
-    moved: Iterable[tuple[tuple[SignOff, ...], Change]],
-    divided: Collection[Key],
-) -> Decimal | None:
-    """The part of a changed amount that is not of events in later sign-offs; None if it cannot be divided.
-
-    `later` are those that have amounts, `moved` what any of them has of the usage, `divided` the keys of which that is
-    a part.
-    """
-    same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
-    known = [other for other in same if other.reason not in LATE and other.key not in divided]
-    if changes.has_other_prices or any(_edit_of(changes, other, period, later) == "unknown" for other in known):
-        return None
-    taken = [other for having, other in moved if other.key[:2] == row.key[:2] and all(one.amounts for one in having)]
-    return amount_without(row, taken, rating) if taken else row.amount
