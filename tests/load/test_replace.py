@@ -107,6 +107,20 @@ def test_a_file_that_is_loaded_again_with_columns_renamed_is_warned_of(load, hea
     assert report.loaded == report.loaded_again == 40
 
 
+def test_a_file_with_headings_of_another_language_is_warned_of(load):
+    """The texts of mapped columns stay as dimensions, of other names."""
+
+    def usage(*names: str) -> dict[str, object]:
+        path = load.file(f"{names[0]}.csv", PLAIN.replace("customer_id,metric_key,quantity,timestamp", ",".join(names)))
+        fields = ("customer_id", "metric_key", "quantity", "timestamp")
+        return {"path": path, "mapping": dict(zip(fields, names, strict=True))}
+
+    german, english = usage("Kunde", "Art", "Menge", "Zeit"), usage("Client", "Metric", "Qty", "When")
+    load(german.pop("path"), **german)
+    report = load(english.pop("path"), **english)
+    assert report.loaded == report.loaded_again == 20
+
+
 def test_usage_with_the_same_values_in_other_columns_is_not_loaded_again(load):
     """From eu to s is not from s to eu."""
     load.csv(of_regions("model,region").replace(",l,", ",x,"))

@@ -23,6 +23,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    text,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
@@ -233,7 +234,11 @@ def _reloaded(
 
 def copied(examination: Examination) -> Mapping[Pair, Copies]:
     """The loads of the period's organization whose rows an earlier load has at other times; one has no keys."""
-    return copied_loads(_around(examination.table, examination.period), examination.rows)
+    # of common table expressions few rows are expected: the rows of two loads would be compared one by one
+    examination.connection.execute(text("SET LOCAL enable_nestloop = off"))
+    found = copied_loads(_around(examination.table, examination.period), examination.rows)
+    examination.connection.execute(text("SET LOCAL enable_nestloop TO DEFAULT"))
+    return found
 
 
 def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> Select[Any]:
