@@ -116,7 +116,7 @@ def amount_without(change: Change, late: Iterable[Change], rating: Rating) -> De
     if not is_added or price.included_quantity or price.minimum_amount or any(tier.flat_amount for tier in price.tiers):
         return None
     preferred = rating.wallets.get(UUID(customer), rating.wallets.get(None))
-    taken = [row for row in late if len(lines) == 1 or (row.key[2] or preferred) == wallet]
+    taken = [row for row in late if not is_by_wallet or (row.key[2] or preferred) == wallet]
     units = total(Decimal(row.events) if price.aggregation == "count" else row.quantity for row in taken)
     now = rate(price, Decimal(difference(line.billable_quantity, units))).amount
     return Decimal(difference(change.amount, Decimal(difference(line.amount, now))))
