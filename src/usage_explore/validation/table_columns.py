@@ -90,13 +90,17 @@ class Columns:
             raise QueryError(faults)
         return known, tuple(ignored)
 
-    def lines(self, records: Records, known: Mapping[str, str], most: int) -> list[tuple[Any, ...]]:
+    def lines(
+        self, records: Records, known: Mapping[str, str], most: int, chains: Mapping[str, Sequence[str]] | None = None
+    ) -> list[tuple[Any, ...]]:
         """The number and the values of all lines but blank ones; None for a blank value.
 
-        Raises `QueryError` for faulty lines, and for more than `most` lines.
+        `chains` are by name the source's columns of which the first that is not blank has the value, in place of the
+        one of `known`. Raises `QueryError` for faulty lines, and for more than `most` lines.
         """
-        records.only(known.values())
-        readers = [(known.get(name), name, _interned(column.read)) for name, column in self.columns.items()]
+        sources = {name: (source,) for name, source in known.items()} | {**(chains or {})}
+        records.only(dict.fromkeys(column for chain in sources.values() for column in chain))
+        readers = [(sources.get(name, ()), name, _interned(column.read)) for name, column in self.columns.items()]
         lines: list[tuple[Any, ...]] = []
         faults: list[Fault] = []
         faulty = 0
@@ -119,13 +123,13 @@ class Columns:
         return lines
 
     def _values(
-        self, record: Mapping[str, Any], readers: Iterable[tuple[str | None, str, Callable[[object], Any]]]
+        self, record: Mapping[str, Any], readers: Iterable[tuple[Sequence[str], str, Callable[[object], Any]]]
     ) -> tuple[tuple[Any, ...], list[str]]:
         """A line's values in the order of the columns, and all their errors."""
         values: dict[str, Any] = {}
         errors: list[str] = []
-        for source, name, read in readers:
-            raw = None if source is None else record.get(source)
+        for chain, name, read in readers:
+            raw = next((record[source] for source in chain if not is_blank(record.get(source))), None)
             try:
                 values[name] = None if is_blank(raw) else read(raw)
             except InvalidValue as error:

@@ -486,6 +486,27 @@ def test_a_column_beside_the_one_that_its_name_is_like_is_no_misspelling() -> No
     assert (control.lines[0].quantity, control.ignored) == (Decimal(2), ("ConsumedUnit",))
 
 
+def test_a_row_of_a_focus_bill_without_a_meter_is_of_the_metric_that_load_gives() -> None:
+    """A tax was taken for the day's cost of all metrics, and usage that only its service names refused the file."""
+    meter = {"SkuMeter": "m", "ServiceName": "Compute", "ChargeCategory": "Usage", "ConsumedQuantity": "2"}
+    rows = [
+        meter,
+        meter | {"SkuMeter": None, "ServiceName": "Lambda", "ConsumedQuantity": None, "PricingQuantity": "3"},
+        meter | {"SkuMeter": None, "ServiceName": " ", "ChargeCategory": "Tax", "ConsumedQuantity": None},
+    ]
+    same = {"ChargePeriodStart": "2026-09-01", "BilledCost": "1.5", "BillingCurrency": "USD"}
+    control = read_control(pd.DataFrame([same | row for row in rows], dtype="str"))
+    assert [(line.metric_key, line.quantity) for line in control.lines] == [
+        ("m", Decimal(2)),
+        ("Lambda", Decimal(3)),
+        ("Tax", None),
+    ]
+    assert control.ignored == ()
+    totals = [same | {"metric_key": None} for _ in range(2)]
+    mine = pd.DataFrame(totals, dtype="str").rename(columns={"ChargePeriodStart": "day", "BilledCost": "cost"})
+    assert {line.metric_key for line in read_control(mine).lines} == {None}, "of all metrics, in other files"
+
+
 def test_floats_are_refused() -> None:
     with pytest.raises(QueryError, match="holds floats"):
         read_control(pd.DataFrame({"day": ["2026-09-01"], "metric": ["m"], "quantity": [1.5]}))

@@ -5,7 +5,7 @@ and of the FinOps FOCUS specification (https://focus.finops.org), whose charge p
 
     day           required  date; or, with `until`, the start of a span; date, period_start, ChargePeriodStart
     until                   end of the span: a time, a date, or the day itself; period_end, ChargePeriodEnd
-    metric_key    required with events or quantity; metric, SkuMeter
+    metric_key    required with events or quantity; metric, SkuMeter, in a FOCUS bill else ServiceName and so on
     customer_id             UUID, or its text in files that were loaded; customer
     events                  integer; count
     quantity                decimal; ConsumedQuantity
@@ -20,7 +20,7 @@ metric is that of all metrics. Numbers are exact: floats are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -97,10 +97,28 @@ def read_control(source: ControlSource) -> ControlTotals:
         return source
     with opened(source, PARAMETER) as records:
         columns, ignored = _TABLE.known(records)
-        lines = tuple(ControlLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES))
+        chains = _focus_chains(records.names)
+        lines = tuple(ControlLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES, chains))
+        used = {column for chain in chains.values() for column in chain}
+        ignored = tuple(name for name in ignored if name not in used)
     if not lines:
         raise QueryError([Fault(PARAMETER, "there are no lines; give the totals of the period, or leave them out")])
     return ControlTotals(lines=lines, ignored=ignored)
+
+
+def _focus_chains(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The columns that a row of a FOCUS bill has its metric and quantity in, as `load` reads them; none of other files.
+
+    A tax, a credit or a purchase has no meter: its cost is that of its service or category, not of all metrics.
+    """
+    from usage_explore.load.mapping import preset_named
+
+    bill, by_word = preset_named("focus"), {name.strip().lower(): name for name in names}
+    if not bill.fit(by_word):
+        return {}
+    chains = {name: [*map(str.lower, bill.mapping.columns[name])] for name in ("metric_key", "quantity")}
+    found = {name: tuple(by_word[word] for word in chain if word in by_word) for name, chain in chains.items()}
+    return {name: columns for name, columns in found.items() if columns}
 
 
 def _count(raw: object) -> int:
