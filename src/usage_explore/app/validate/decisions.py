@@ -247,7 +247,7 @@ def _mute(period: Period, decide: _Decide) -> None:
         _who_decides("decide_mute")
         with st.container(horizontal=True, gap="small"):
             for label, days in _MUTES:
-                until = buckets.day_start(today + timedelta(days=days), period.zone)
+                until = buckets.day_start(today + timedelta(days=days + 1), period.zone)  # not some hours less
                 st.button(
                     label.capitalize(),
                     key=f"decide_mute_{days}",
