@@ -626,7 +626,7 @@ def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_
     assert "**High** :gray[Reconciliation]" in said(without)
     signing = in_tab(without, "Sign-off")
     assert said(signing).count(words) == 2
-    assert signing.button(key="sign_off").label == "Sign off with 1 high finding open", "the sign-off leaves it open"
+    assert signing.button(key="sign_off").label == "Sign off with 2 high findings open", "as it leaves them"
     assert "open finding cannot be shown without" in signing.table[0].value.to_string()
     again = store.validate(Period(**link))
     sentence = store.review(again).unseen_sentence(again.period.zone)
