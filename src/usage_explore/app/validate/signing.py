@@ -308,8 +308,8 @@ def _statement(
         if sign_in.current_user() is None:
             name_field("sign")
         _note_field(period_key(period))
-        number = len(left_open) + sum(finding.severity == "high" for _, finding in review.unseen)
-        label = f"Sign off with {formatting.counted(number, 'high finding')} open" if number else "Sign off"
+        number_open = len(left_open) + sum(finding.severity == "high" for _, finding in review.unseen)
+        label = f"Sign off with {formatting.counted(number_open, 'high finding')} open" if number_open else "Sign off"
         st.button(
             label,
             key="sign_off",
