@@ -78,7 +78,7 @@ def rows(sheet: pd.DataFrame) -> list[tuple[Any, ...]]:
 def same(store: Store, period: Period, monkeypatch: pytest.MonkeyPatch, checks: int = 0) -> set[str]:
     """Validate on both paths, compare, and give the reasons for which statements were read from the events.
 
-    At least so many checks find something.
+    `checks` is the least number of checks that find something.
     """
     reasons: list[str] = []
     answered = Translated.rows

@@ -1,6 +1,6 @@
 """Whether a file was loaded before with its times in another zone, or cut, and so counts twice; one has no keys.
 
-Nothing but content tells: rows of two loads with equal organization, customer, metric, quantity and dimensions (of
+Equal content shows it: rows of two loads with equal organization, customer, metric, quantity and dimensions (of
 those that both loads have), the first with the first, the second with the second, differ in time by the distance of
 two zones. Times are cut or rounded where all of one load are on a `Grid`, such as whole seconds, and a third of the
 other's are not: then both must have as many rows of a content at each time of that grid.

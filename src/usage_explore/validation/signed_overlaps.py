@@ -71,7 +71,7 @@ class _Later:
         return parts[0][0] if len(parts) == 1 else self.signoffs[0]
 
     def is_compared(self, changes: Changes) -> bool:
-        """Whether hashes tell if anything of a key changed."""
+        """Whether both have hashes of events, by which a key without a change is as it was signed."""
         return bool(self.changes) and not (self.changes[-1].content_note or changes.content_note)
 
     def may_have(self, changes: Changes, key: Key) -> bool:
@@ -139,14 +139,13 @@ def without_later(
     moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]
     left: dict[str, list[Key]] = {"edits": [], "amounts": []}
     settled: set[Key] = set()
-    divided: set[Key] = set()
 
     def divide(row: Change, theirs: Sequence[tuple[SignOff, Change]]) -> bool:
         """Count a change here but for what later sign-offs have of it; whether something is left."""
         rest = _rest(row, theirs)
         rows.extend([rest] if rest else [])
         moved.extend(((one,), its) for one, its in theirs)
-        divided.add(row.key)
+        settled.add(row.key)
         return rest is not None
 
     for row in changes.rows:
@@ -159,7 +158,7 @@ def without_later(
             if part is None:
                 left["edits"].append(row.key)
             else:
-                divided.add(row.key)
+                settled.add(row.key)
                 moved += [((part.signoff,), replace(taken, reason=row.reason))] if taken else []
             if part is None or taken is None or taken.digest != row.digest:
                 rows.append(_without(row, row, note=_UNDIVIDED) if part is None else _without(row, taken))
@@ -193,7 +192,7 @@ def without_later(
         if row.reason != SIGNED_TWICE:
             continue
         # what changed in a later sign-off may be these events, which it had signed
-        having = [] if row.key in settled | divided else [other for other in others if other.change(row.key)]
+        having = [] if row.key in settled else [other for other in others if other.change(row.key)]
         if all(other.is_within(period) is False for other in having):
             rows.append(row)
         elif theirs := _divided(changes, row.key, others, period):
@@ -314,9 +313,9 @@ def _rest(row: Change, theirs: Iterable[tuple[SignOff, Change]]) -> Change | Non
     """A change without what later sign-offs have of it; None if nothing is left."""
     for _, its in theirs:
         row = _without(row, its)
+    is_counted = bool(row.events or row.quantity or row.cost)
     if row.reason in LATE or not row.digest:
-        return row if row.events or row.quantity or row.cost else None
-    is_counted = row.events or row.quantity or row.cost
+        return row if is_counted else None
     return replace(row, reason="changed or removed" if is_counted else "edited")
 
 

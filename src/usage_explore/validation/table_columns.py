@@ -131,7 +131,7 @@ class Columns:
         for chain, name, read in readers:
             raw = next((record[source] for source in chain if not is_blank(record.get(source))), None)
             try:
-                values[name] = None if is_blank(raw) else read(raw)
+                values[name] = None if raw is None else read(raw)
             except InvalidValue as error:
                 errors.append(f"{name}: {error}")
                 values[name] = raw
