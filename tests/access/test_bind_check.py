@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
@@ -12,14 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from starlette.applications import Starlette
 
 from support import generated_events
 from support.api_server import EVENTS
 from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config, connect
-from usage_explore.access import bind_check
+from usage_explore.access import bind_check, logs
 from usage_explore.access.api_keys import Keyring
+from usage_explore.cli import uvicorn_server
 from usage_explore.cli.main import main
 from usage_explore.db import ddl, embedded
 from usage_explore.errors import ConfigurationError
@@ -98,6 +101,31 @@ def test_an_address_of_another_machine_is_named(run: Run) -> None:
     result = run("api", "--host", "192.0.2.7")
     assert result.exit_code == 1
     assert "192.0.2.7 is not an address of this machine" in result.output
+
+
+def test_a_file_of_access_that_every_user_may_write_is_warned_of(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run("keys", "create", "--name", "a", "--organization-id", str(generated_events.ORGANIZATION))
+    keys, people = tmp_path / "keys.json", tmp_path / "people.toml"
+    people.write_text("")
+    for target, name in ((logs, "to_standard_error"), (uvicorn_server, "_return_free_memory")):
+        monkeypatch.setattr(target, name, lambda: None)
+    for name, value in (("_SWITCH_SECONDS", sys.getswitchinterval()), ("_COLLECT_AFTER", gc.get_threshold()[0])):
+        monkeypatch.setattr(uvicorn_server, name, value)
+    monkeypatch.setattr(uvicorn_server._Server, "run", lambda _: None)
+    monkeypatch.setenv("USAGE_EXPLORE_HOME", str(tmp_path))
+
+    def said() -> tuple[bool, bool, bool]:
+        caplog.clear()
+        uvicorn_server.serve(Starlette(), "127.0.0.1", 0)
+        of_keys, of_people = (f"every user of this machine can change {path.name}" for path in (keys, people))
+        return of_keys in caplog.text, of_people in caplog.text, of_keys in run("keys", "list").stderr
+
+    assert said() == (False, False, False)
+    keys.chmod(0o666)
+    people.chmod(0o646)
+    assert said() == (True, True, True)
 
 
 def test_a_key_is_shown_once_listed_and_revoked(run: Run, tmp_path: Path) -> None:

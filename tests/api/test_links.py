@@ -94,6 +94,21 @@ def test_faults_are_named_and_nothing_is_kept(
     assert store.links() == []
 
 
+@pytest.mark.parametrize(
+    ("body", "parameter"),
+    [
+        ('{"params": "window=last_month", "without_sign_in": false, "without_sign_in": true}', "without_sign_in"),
+        ('{"params": "x", "params": "window=last_month"}', "params"),
+        ('{"expires": {"a": 1, "a": 2}}', "a"),
+    ],
+)
+def test_a_field_that_is_given_twice_is_refused(client: httpx.Client, store: Store, body: str, parameter: str) -> None:
+    answer = client.post(LINKS, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["errors"] == [{"parameter": parameter, "message": "is given twice in the body; give it once"}]
+    assert store.links() == []
+
+
 def test_where_a_parameter_belongs_is_said(client: httpx.Client) -> None:
     def detail(query: str, body: Any) -> str:
         (fault,) = client.post(f"{LINKS}{query}", json=body).json()["errors"]

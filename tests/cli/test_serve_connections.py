@@ -164,6 +164,17 @@ def test_a_websocket_with_a_body_is_refused_and_the_server_stops_in_order(serve:
         assert _is_closed(opened)
 
 
+@pytest.mark.parametrize("path", ["/", "/api/healthz"])
+def test_a_body_of_two_lengths_is_refused_and_what_follows_is_not_read(serve: Serve, path: str) -> None:
+    """A proxy that believes the other length takes the rest for the start of the next request (RFC 9112, 6.1)."""
+    two = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with _opened(serve(100), two.encode() + WHOLE) as opened:
+        received = b"".join(iter(lambda: opened.recv(65_536), b""))
+    assert received.startswith(b"HTTP/1.1 400")
+    assert b"connection: close" in received.lower()
+    assert received.count(b"HTTP/1.1") == 1
+
+
 def test_a_byte_now_and_then_prolongs_nothing(serve: Serve) -> None:
     def closed() -> bool:
         time.sleep(0.1)

@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,6 +160,15 @@ def regular_text(path: Path) -> str:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
         return file.read()
+
+
+def open_to_all(path: Path) -> str:
+    """A warning if every user of this machine may write the file, and so give access; "" otherwise."""
+    with suppress(OSError):
+        if path.stat().st_mode & stat.S_IWOTH:
+            name = path_text(path)
+            return f"every user of this machine can change {name}, which says who has access; run chmod o-w on it"
+    return ""
 
 
 _SEEN: set[Path] = set()

@@ -7,6 +7,7 @@ requests only from a page of this server: the body is JSON, and an `Origin` must
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -129,7 +130,7 @@ async def _body(request: Request) -> NewLink:
         if len(content) > MAX_BODY_BYTES:
             raise Problem(ProblemType.TOO_LARGE, f"The body has more than {MAX_BODY_BYTES:,} bytes; shorten it.")
     try:
-        value: Any = json.loads(content)
+        value: Any = json.loads(content, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise QueryError([Fault("body", "is not JSON")]) from None
     try:
@@ -141,6 +142,14 @@ async def _body(request: Request) -> NewLink:
                 for fault in error.errors(include_url=False, include_context=False, include_input=False)
             ]
         ) from None
+
+
+def _object(given: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the body. Raises `QueryError` for names that are given twice."""
+    twice = [name for name, times in Counter(name for name, _ in given).items() if times > 1]
+    if twice:
+        raise QueryError([Fault(name, "is given twice in the body; give it once") for name in twice])
+    return dict(given)
 
 
 def _words(fault: Any, name: str) -> str:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -460,7 +461,7 @@ class MessageRate:
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval, self._burst = 1 / per_second, burst
-        self._due = 0.0
+        self._due = -math.inf  # the clock may be that of a machine which has just started
         self._waiting = asyncio.Lock()
 
     async def turn(self) -> None:

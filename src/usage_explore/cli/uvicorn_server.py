@@ -36,6 +36,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -45,7 +46,7 @@ from uvicorn.server import ServerState
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.allow_list import People
-from usage_explore.access.api_keys import Keyring
+from usage_explore.access.api_keys import Keyring, open_to_all
 from usage_explore.access.bind_check import is_this_machine
 from usage_explore.api import PREFIX, create_app, service
 from usage_explore.api.application import RequestLog
@@ -80,6 +81,8 @@ _NEW_SECONDS = 1.0
 
 _LOG_INTERVAL_SECONDS = 10.0
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+_LENGTHS = {b"content-length", b"transfer-encoding"}
 
 _TOO_MANY_WORDS = "The server has too many requests; try again shortly."
 
@@ -180,7 +183,10 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     connections = Connections(files=_raise_file_limit())
-    proxies = config.settings().trusted_proxies
+    settings = config.settings()
+    for warning in filter(None, map(open_to_all, (settings.keys, settings.people))):
+        _log.warning(warning)
+    proxies = settings.trusted_proxies
     served = uvicorn.Config(
         app,
         host=host,
@@ -369,8 +375,15 @@ class TimedConnection(H11Protocol):
         self._server.admit(self)
 
     async def _answer_or_refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, or answer 503 if too many requests are running."""
+        """Run the application, or answer 503 if too many requests are running, 400 to a body of two lengths.
+
+        A proxy that believes the other one takes a part of the body for the next request: RFC 9112, 6.1.
+        """
         self._begun = self.cycle
+        if {name for name, _ in scope["headers"]} >= _LENGTHS:
+            refusal = PlainTextResponse("Invalid HTTP request received.", 400, {"Connection": "close"})
+            await refusal(scope, receive, send)
+            return
         if self._server.has_room(scope["path"]):
             await self.config.loaded_app(scope, receive, send)
             return
