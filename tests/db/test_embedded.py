@@ -18,11 +18,12 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner
 
+import usage_explore
 from support.waiting import PATIENCE
 from usage_explore.access import api_keys
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.main import main
-from usage_explore.db import embedded, programs
+from usage_explore.db import ddl, embedded, programs
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 
 AS_ROOT = os.geteuid() == 0
@@ -98,6 +99,46 @@ def killed(home: Path) -> str:
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     return url
+
+
+def test_variables_for_another_server_do_not_matter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PGPORT and the like, set for another PostgreSQL server: the embedded one gave no answer within a minute."""
+    variables = {
+        "PGPORT": "1",
+        "PGHOSTADDR": "127.0.0.1",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGREQUIREAUTH": "scram-sha-256",
+        "PGREQUIREPEER": "another user",
+        "PGCHANNELBINDING": "require",
+        "PGGSSENCMODE": "require",
+        "PGSSLNEGOTIATION": "direct",
+        "PGSSLCERTMODE": "require",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "system",
+        "PGSSLMINPROTOCOLVERSION": "unknown",
+        "PGSSLMAXPROTOCOLVERSION": "TLSv1",
+        "PGMINPROTOCOLVERSION": "unknown",
+        "PGMAXPROTOCOLVERSION": "unknown",
+        "PGLOADBALANCEHOSTS": "unknown",
+    }
+    before = embedded.start(home)
+    monkeypatch.setattr(embedded, "_MAX_START_SECONDS", 1)
+    for name, value in variables.items():
+        with monkeypatch.context() as one_of_them:
+            one_of_them.setenv(name, value)
+            assert embedded.start(home) == before
+            with ddl.connect(before) as connection:
+                ddl.ensure_schema(connection, "usage_events")
+            with usage_explore.connect(before) as store:
+                assert store.organizations() == ()
+
+
+def test_a_service_that_libpq_does_not_find_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.start(home)
+    monkeypatch.setattr(embedded, "_MAX_START_SECONDS", 1)
+    monkeypatch.setenv("PGSERVICE", "reporting")
+    with pytest.raises(ConfigurationError, match=r'PGSERVICE.*"reporting" not found.*unset it'):
+        embedded.start(home)
 
 
 def test_url_serves_psycopg_and_sqlalchemy(home: Path) -> None:

@@ -30,6 +30,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Literal
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
@@ -57,7 +58,7 @@ _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND NOT EXISTS (SELECT FROM pg_depend d
-                  WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e')
+                  WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass::oid AND d.deptype = 'e')
 ORDER BY 1, 2
 """
 """Tables with rows of their own, without those of extensions."""
@@ -152,10 +153,11 @@ def backup(home: Path, path: Path, say: _Say = bool) -> Manifest:
                 " --migrate`; try again when it has ended"
             ) from None
         say("Writing the backup.")
+        database = _database(url)
         options = ("--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={_LOCK_WAIT_SECONDS}s")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            roles = _add(archive, _ROLES, home, "pg_dumpall", "--roles-only", "--no-role-passwords", f"--dbname={url}")
-            dump = _add(archive, _DUMP, home, "pg_dump", *options, f"--dbname={url}")
+            roles = _add(archive, _ROLES, home, "pg_dumpall", "--roles-only", "--no-role-passwords", database)
+            dump = _add(archive, _DUMP, home, "pg_dump", *options, database)
             manifest = Manifest(
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 usage_explore=version("usage-explore"),
@@ -208,7 +210,7 @@ def _fill(home: Path, archive: zipfile.ZipFile, manifest: Manifest, say: _Say) -
     try:
         with contextlib.closing(ddl.connect(url)) as connection:
             _create_roles(connection, archive.read(_ROLES))
-            _restore(archive, home, "--exit-on-error", "--single-transaction", f"--dbname={url}")
+            _restore(archive, home, "--exit-on-error", "--single-transaction", _database(url))
             say("Comparing every table with the backup.")
             connection.read_only = True
             restored = set(_tables(connection))
@@ -308,6 +310,13 @@ def _restore(archive: zipfile.ZipFile, home: Path, *arguments: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # it ended early: its status says so
             shutil.copyfileobj(member, process.stdin, _CHUNK_BYTES)
             process.stdin.close()
+
+
+def _database(url: str) -> str:
+    """The option of PostgreSQL's programs with the server's socket alone: older ones do not know all parameters."""
+    parts = urlsplit(url)
+    (host,) = parse_qs(parts.query)["host"]
+    return f"--dbname={urlunsplit(parts._replace(query=urlencode({'host': host})))}"
 
 
 @contextlib.contextmanager

@@ -63,6 +63,26 @@ _MAX_LOG_BYTES = 10_000_000
 
 _SOCKET = ".s.PGSQL.5432"
 
+_NOT_FROM_ENVIRONMENT = {
+    "port": "",
+    "hostaddr": "",
+    "requirepeer": "",
+    "require_auth": "",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+    "channel_binding": "prefer",
+    "gssencmode": "prefer",
+    "sslmode": "disable",
+    "sslnegotiation": "postgres",
+    "sslcertmode": "allow",
+    "sslrootcert": "",
+    "ssl_min_protocol_version": "",
+    "ssl_max_protocol_version": "",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+}
+"""What else variables for another server decide, such as PGPORT: libpq's defaults, and no TLS on a socket."""
+
 _users: dict[Path, IO[bytes]] = {}
 
 
@@ -313,7 +333,9 @@ class Server:
 
     def answer(self) -> str:
         """The URL of the database, created if missing, as soon as the server answers."""
-        url = f"postgresql://postgres@/{{}}?host={quote(str(self.socket()), safe='')}"
+        known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+        others = "".join(f"&{name}={value}" for name, value in _NOT_FROM_ENVIRONMENT.items() if name in known)
+        url = f"postgresql://postgres@/{{}}?host={quote(str(self.socket()), safe='')}{others}"
         deadline = time.monotonic() + _MAX_START_SECONDS
         lost = time.monotonic() + 5
         while True:
@@ -329,6 +351,10 @@ class Server:
             except psycopg.errors.DiskFull as error:
                 raise failure(self.home, str(error)) from error
             except psycopg.OperationalError as error:  # a joined server may be recovering or stopping
+                if "definition of service" in str(error) or "service file" in str(error):
+                    raise ConfigurationError(
+                        f"home: the environment variable PGSERVICE keeps libpq from any server ({error}); unset it"
+                    ) from error
                 now = time.monotonic()
                 if now > deadline:
                     raise DatabaseUnavailable(
