@@ -247,3 +247,65 @@ def test_a_transaction_timeout_that_ends_every_query_is_named(
                 errors.append(str(error))
     assert errors
     assert {error for error in errors if "transaction_timeout" not in error} == set()
+
+
+PLANT = """
+CREATE SCHEMA planted;
+DO $do$
+DECLARE
+    kinds oid[] := ARRAY(SELECT oid FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace::oid AND typname = ANY
+        ('{oid,regclass,regtype,regnamespace,name,text,varchar,char,int2,int4,int8,numeric,float8,bool,timestamptz,date,
+        interval,uuid,jsonb,float4,_text,_name,_int2,_oid,_uuid,_varchar,_numeric}'::name[]));
+    a regtype; b regtype; symbol text;
+BEGIN
+    FOR a, b IN SELECT x, y FROM unnest(kinds) AS x, unnest(kinds) AS y LOOP
+        EXECUTE format('CREATE FUNCTION planted.run(%1$s, %2$s) RETURNS boolean LANGUAGE plpgsql AS
+            $f$BEGIN RAISE ''planted for %1$s and %2$s''; END$f$', a, b);
+        FOR symbol IN SELECT s FROM unnest(
+            '{=,<>,<,>,<=,>=,+,-,*,/,||,~,!~,~~,->,->>,?,@>}'::text[]) AS s WHERE NOT EXISTS (
+            SELECT FROM pg_operator WHERE oprname = s::name AND oprleft = a::oid AND oprright = b::oid) LOOP
+            EXECUTE format('CREATE OPERATOR %s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = planted.run)', symbol, a, b);
+        END LOOP;
+    END LOOP;
+END
+$do$
+"""
+"""An operator for each pair of types for which PostgreSQL has one only after a cast."""
+
+
+def test_no_statement_runs_an_operator_that_another_role_created_in_the_path(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """An exact match goes before PostgreSQL's own operators, wherever it is in the path."""
+    events_connection.execute(PLANT)
+    events_connection.commit()
+    (tmp_path / "a.csv").write_text("customer_id,metric_key,quantity,timestamp\na,b,1,2026-05-06T07:08:09Z\n")
+    load = ["load", str(tmp_path / "a.csv"), "--organization-id", str(generated_events.ORGANIZATION)]
+    for command in (["doctor"], ["init"], load, ["organizations"], ["extract"], ["extract", "--verify"]):
+        result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
+        assert (result.exit_code, "planted" in result.output) == (0, False), (command, result.output)
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:
+        doors(opened, tmp_path)
+        assert opened.save_view("Shared", AggregateQuery(**WHOLE)).place == "table"
+        assert opened.share(AggregateQuery(**WHOLE), without_sign_in=True).place == "table"
+        assert (len(opened.views()), opened.signoffs(), opened.decisions()) == (1, [], [])
+
+
+def test_operators_that_another_role_created_in_the_path_change_no_answer(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    """An operator for VARCHAR in the schema of the events is an exact match where texts are bound as VARCHAR."""
+    by_model = AggregateQuery(**WHOLE, group_by="dim:model", top=50)
+    of_metric = AggregateQuery(**WHOLE, metric_key=["tokens"])
+    before = [store.aggregate(query).frame for query in (by_model, of_metric)]
+    assert all(len(frame) for frame in before)
+    events_connection.execute(
+        """CREATE FUNCTION lie(text, varchar) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+        CREATE OPERATOR = (LEFTARG = text, RIGHTARG = varchar, FUNCTION = lie);
+        CREATE FUNCTION lie(jsonb, varchar) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$;
+        CREATE OPERATOR ->> (LEFTARG = jsonb, RIGHTARG = varchar, FUNCTION = lie);
+        CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$"""
+    )
+    events_connection.commit()
+    for query, frame in zip((by_model, of_metric), before, strict=True):
+        assert store.aggregate(query).frame.equals(frame)

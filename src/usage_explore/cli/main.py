@@ -89,8 +89,10 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
     """
-    from usage_explore.db import StorageOptions, catalog, ddl
+    from usage_explore.db import StorageOptions, catalog, ddl, owners
     from usage_explore.db.ddl import migrate_table
+    from usage_explore.db.schema import events_table, names_table
+    from usage_explore.doctor.ownership import ownership
 
     options = StorageOptions(
         events_per_day=events_per_day,
@@ -105,15 +107,21 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
             migrate_table(connection, settings.table, options, click.echo)
         relation = catalog.relation(connection, settings.table)
         new_tables = _create_small_tables(connection, settings.table)
+        directory = names_table(settings.names_table, events_table(settings.table))
+        warnings = ownership(connection, relation, directory) if relation is not None else []
+        owner = owners.of_another_role(connection, relation.oid) if relation is not None else None
     kind = "table"
     if relation is not None and relation.hypertable:
         kind = "hypertable"
     elif relation is not None and relation.distributed:
         kind = "distributed table"
-    click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
+    of_role = f", which belongs to the role {owner}" if owner else ""
+    click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}{of_role}.")
     if new_tables:
         tables = f"{'tables' if len(new_tables) > 1 else 'table'} {listed(new_tables, most=len(new_tables))}"
         click.echo(f"Created the {tables} beside it, for prices and for what people save and decide.")
+    for warning in warnings:
+        say(f"Warning: {warning.message}. {warning.fix}".rstrip(), err=True)
 
 
 def _create_small_tables(connection: Connection, table_name: str) -> tuple[str, ...]:
@@ -348,9 +356,12 @@ def _without_events(settings: Settings) -> str:
 @common
 def list_keys() -> None:
     """List the keys, oldest first: id, organization, when made, valid or revoked, name."""
-    from usage_explore.access.api_keys import Keyring
+    from usage_explore.access.api_keys import Keyring, open_to_all
 
-    for key in Keyring(settings_in_force().keys).listed():
+    path = settings_in_force().keys
+    if warning := open_to_all(path):
+        say(f"Warning: {warning}.", err=True)
+    for key in Keyring(path).listed():
         state = f"revoked {key.revoked}" if key.revoked else "valid"
         click.echo(f"{key.id}  {key.organization_id}  made {key.created}  {state}  {key.name}")
 

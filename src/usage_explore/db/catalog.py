@@ -26,7 +26,7 @@ FITTING = {
     "timestamptz": ("timestamptz",),
     "jsonb": ("jsonb",),
 }
-"""The catalog types that are accepted for each documented type (domains count as their base type)."""
+"""PostgreSQL's own types that are accepted for each documented type (domains count as their base type)."""
 
 _RELATION_KINDS = {
     "r": "table",
@@ -53,9 +53,10 @@ SELECT EXISTS (SELECT FROM timescaledb_information.chunks
 _INSTANT_COLUMNS = ("timestamp", "ingested_at")
 
 _ATTRIBUTES = """
-SELECT a.attname, coalesce(nullif(b.typname, ''), t.typname), a.attnotnull
+SELECT a.attname, CASE coalesce(b.typnamespace, t.typnamespace) WHEN 'pg_catalog'::regnamespace::oid
+    THEN coalesce(b.typname, t.typname)::text ELSE format_type(a.atttypid, a.atttypmod) END, a.attnotnull
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
-WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
 
@@ -66,8 +67,8 @@ WHERE e.extname = 'timescaledb' AND hypertable_schema = %s AND hypertable_name =
 """The schema of TimescaleDB's functions, which is any: CREATE EXTENSION timescaledb SCHEMA ts."""
 
 READ_BY_VIEW = """pg_rewrite AS rule ON rule.ev_class = read.oid
-  JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
-    AND need.refclassid = 'pg_class'::regclass"""
+  JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass::oid AND need.objid = rule.oid
+    AND need.refclassid = 'pg_class'::regclass::oid"""
 """A join to `read`: what the view `read.oid` reads is `need.refobjid`."""
 
 _CONTINUOUS_AGGREGATE = f"""
@@ -85,7 +86,8 @@ LIMIT 1
 """The hypertable of a continuous aggregate, or of one that a view reads."""
 
 _DISTRIBUTION = """
-SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE logicalrelid = %s AND partmethod = 'h'
+SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition
+WHERE logicalrelid::oid = %s::oid AND partmethod = 'h'
 """
 
 _INDEXES = """
@@ -98,24 +100,24 @@ JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_am m ON m.oid = i.relam
 CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
 LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-WHERE x.indrelid = %s AND x.indisvalid
+WHERE x.indrelid = %s::oid AND x.indisvalid
 GROUP BY i.relname, m.amname, x.indisunique, x.indimmediate, x.indpred
 ORDER BY i.relname
 """
 
-_IS_DISTRIBUTED = "SELECT true FROM pg_dist_partition WHERE logicalrelid = to_regclass(%(name)s)"
+_IS_DISTRIBUTED = "SELECT true FROM pg_dist_partition WHERE logicalrelid::oid = to_regclass(%(name)s)::oid"
 _DISTRIBUTED_SIZE = "SELECT citus_total_relation_size(to_regclass(%(name)s))"
 _SIZE = """
 SELECT sum(pg_total_relation_size(place)) FROM (
     SELECT to_regclass(%(name)s) AS place UNION SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))) AS places
 """
 
-_STATISTICS = "SELECT stxname FROM pg_statistic_ext WHERE stxrelid = %s AND 'm' = ANY (stxkind)"
+_STATISTICS = "SELECT stxname FROM pg_statistic_ext WHERE stxrelid = %s::oid AND 'm' = ANY (stxkind)"
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A column of the catalog; `type` is the catalog's name, such as `float8` or `timestamptz`."""
+    """A column of the catalog; `type` is the catalog's name of PostgreSQL's own types, such as `float8`."""
 
     name: str
     type: str

@@ -205,7 +205,7 @@ def _create_names(connection: Connection, names: Table) -> None:
     """Create the table of names; one that exists gains the column of units, if this role may add it at once."""
     existing = relation(connection, names.fullname)
     if existing is not None:
-        owns = "SELECT FROM pg_class WHERE oid = %s AND pg_has_role(relowner, 'USAGE')"
+        owns = "SELECT FROM pg_class WHERE oid = %s::oid AND pg_has_role(relowner, 'USAGE')"
         if lacks_units(connection, names, existing) and connection.execute(owns, [existing.oid]).rowcount:
             # a statement that waits for its lock would make all later readers wait
             with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
@@ -330,7 +330,7 @@ def _indexes(connection: Connection, current: Relation, options: StorageOptions,
 def _make(connection: Connection, current: Relation, index: Index, say: _Say) -> None:
     name = sql.Identifier(current.schema, str(index.name))
     row = connection.execute(
-        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name.as_string(connection)]
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)::oid", [name.as_string(connection)]
     ).fetchone()
     if row is not None and row[0]:
         say(f"Left alone: {index.name} exists with other columns; `usage-explore doctor` says which are wanted.")

@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.db import owners
 from usage_explore.db.catalog import Relation
 from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
 from usage_explore.formatting import listed
@@ -42,7 +43,7 @@ from usage_explore.names import KINDS, METRIC, NO_NAMES, Key, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.results.named import filtered_ids
-from usage_explore.sql.identifiers import identifier
+from usage_explore.sql.identifiers import identifier, quoted
 
 _COLUMNS = (*KINDS, *(f"{kind}_id" for kind in KINDS))
 """A kind, or the column of its ids."""
@@ -56,21 +57,22 @@ _BLANKS = " \t\r\n"
 _BATCH_ROWS = 10_000
 """Rows that one statement writes."""
 
-_FITS = """
+_FITS = f"""
 SELECT count(*) FILTER (WHERE a.attname <> 'unit') = 6 AND bool_and(has_table_privilege(a.attrelid, 'SELECT')),
     coalesce(bool_or(a.attname = 'unit'), false)
 FROM pg_attribute a
 WHERE a.attrelid = (
-    SELECT c.oid FROM pg_class c
-    WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      AND has_schema_privilege(c.relnamespace, 'USAGE')
-      AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid)
-          ELSE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = %(schema)s) END
+    SELECT v.oid FROM pg_class v LEFT JOIN pg_class e ON e.oid = to_regclass(%(events)s::text)::oid
+    WHERE v.relname = %(table)s AND v.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND has_schema_privilege(v.relnamespace, 'USAGE')
+      AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(v.oid)
+          ELSE v.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = %(schema)s) END
+      AND CASE WHEN {owners.RUNS_CODE_TO_READ} THEN {owners.UNTRUSTED} IS NULL ELSE true END
 ) AND a.attnum > 0 AND NOT a.attisdropped
-  AND (a.attname IN ('organization_id', 'id') AND a.atttypid = 'pg_catalog.uuid'::regtype
-       OR a.atttypid IN ('pg_catalog.text'::regtype, 'pg_catalog.varchar'::regtype)
+  AND (a.attname IN ('organization_id', 'id') AND a.atttypid = 'pg_catalog.uuid'::regtype::oid
+       OR a.atttypid IN ('pg_catalog.text'::regtype::oid, 'pg_catalog.varchar'::regtype::oid)
        AND a.attname IN ('kind', 'external_id', 'name', 'preferred_currency', 'unit'))
-"""
+"""  # noqa: S608 - of constants
 
 _OWN_NAMES = """
 SELECT id, coalesce(name, external_id) FROM {}
@@ -276,7 +278,11 @@ class Directory:
 def ids_by_external_id(
     connection: psycopg.Connection[Any], table: Table, organization_id: UUID, keys: Iterable[Key]
 ) -> dict[Key, UUID]:
-    """The id of each (kind, external id) that the directory has."""
+    """The id of each (kind, external id) that the directory has. Raises `TableMismatch` for a view with code of a role
+    that is not to get this one's rights.
+    """
+    if why := owners.refusal(connection, table.info["events"], table, reading=True):
+        raise TableMismatch(f"names_table: {why}")
     statement = sql.SQL(
         "SELECT kind, external_id, min(id::text)::uuid FROM {} JOIN unnest(%s::text[], %s::text[]) AS wanted (kind,"
         " external_id) USING (kind, external_id) WHERE organization_id = %s GROUP BY kind, external_id"
@@ -322,9 +328,11 @@ def upsert(
     """Write rows of one organization, in the connection's transaction: how many there are, and how many changed.
 
     What a row gives replaces what is stored; what it leaves out stays. Of several rows of one id the last value of a
-    column counts. Raises `TableMismatch` if the directory is missing, does not fit, or may not be written, and for a
-    unit if it has no column of units.
+    column counts. Raises `TableMismatch` if the directory is missing, does not fit, may not be written, or has code of
+    a role that is not to get this one's rights, and for a unit if it has no column of units.
     """
+    if why := owners.refusal(connection, table.info["events"], table):
+        raise TableMismatch(f"names_table: {why}")
     readable, has_units = _fits(connection, table)
     if not readable:
         raise TableMismatch(
@@ -420,12 +428,17 @@ def _batches(rows: list[_T]) -> Iterator[list[_T]]:
 
 def _fits(connection: psycopg.Connection[Any], table: Table) -> tuple[bool, bool]:
     """Whether the directory can be read, and whether it has units."""
-    row = connection.execute(_FITS.encode(), {"table": table.name, "schema": table.schema}).fetchone()
+    row = connection.execute(_FITS.encode(), _parameters(table)).fetchone()
     return bool(row and row[0]), bool(row and row[1])
 
 
+def _parameters(table: Table) -> dict[str, str | None]:
+    events = table.info["events"]
+    return {"table": table.name, "schema": table.schema, "events": quoted(events.name, events.schema)}
+
+
 def _directory_fits(connection: Connection, table: Table) -> tuple[bool, bool]:
-    row = connection.exec_driver_sql(_FITS, {"table": table.name, "schema": table.schema}).one()
+    row = connection.exec_driver_sql(_FITS, _parameters(table)).one()
     return bool(row[0]), bool(row[1])
 
 

@@ -115,6 +115,7 @@ def names_table(name: str | None, events: Table) -> Table:
         Column("name", Text),
         Column("preferred_currency", Text),
         Column("unit", Text),
+        info={"events": events},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -103,6 +103,10 @@ class Scope:
         except NotSupportedError:  # by Citus
             owners = connection.execute(filters.organizations(table, distributed=True)).scalars().all()
         return tuple(organization_id for organization_id in owners if self.may_see(organization_id))
+
+    def holds_several(self, connection: Connection, table: Table) -> bool:
+        """Whether the table has several organizations that are allowed, also if the scope is one of them."""
+        return len(replace(self, organization_id=None).organizations(connection, table)) > 1
 
     def _check_own(self, connection: Connection, table: Table, own: UUID) -> None:
         """Raise `ScopeError` for the scope's organization if the table has events, but none of its are visible."""

@@ -61,10 +61,10 @@ ORDER BY name
 _STATE = """
 SELECT d.time_interval,
        (SELECT h.segmentby FROM timescaledb_information.hypertable_columnstore_settings h
-        WHERE h.hypertable = to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name))),
+        WHERE h.hypertable::oid = to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name))::oid),
        (SELECT h.orderby FROM timescaledb_information.hypertable_columnstore_settings h
-        WHERE h.hypertable = to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name))),
-       (SELECT (j.config ->> 'compress_after')::interval FROM timescaledb_information.jobs j
+        WHERE h.hypertable::oid = to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name))::oid),
+       (SELECT (j.config ->> 'compress_after'::text)::interval FROM timescaledb_information.jobs j
         WHERE j.hypertable_schema = d.hypertable_schema AND j.hypertable_name = d.hypertable_name
           AND j.proc_name IN ('policy_compression', 'policy_columnstore')),
        (SELECT count(*) FROM timescaledb_information.chunks c
@@ -163,7 +163,7 @@ def size(connection: Connection, name: sql.Identifier) -> int | None:
         sql.SQL(
             "SELECT {}.hypertable_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " JOIN timescaledb_information.hypertables ON hypertable_schema = nspname AND hypertable_name = relname"
-            " WHERE c.oid = to_regclass(%s)"
+            " WHERE c.oid = to_regclass(%s)::oid"
         ).format(extension(connection)),
         [name.as_string(connection)],
     ).fetchone()

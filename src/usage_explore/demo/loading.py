@@ -373,7 +373,7 @@ def _key(connection: Connection, table: Table) -> str:
         connection,
         sql.SQL(
             "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE c.oid = to_regclass({})"
+            " WHERE c.oid = to_regclass({})::oid"
         ).format(sql.Literal(name)),
     )
     if key is None:

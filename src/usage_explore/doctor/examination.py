@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from usage_explore import config
-from usage_explore.db import timeouts
+from usage_explore.db import owners, timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.ddl import Connection
 from usage_explore.db.engine import translated, unparsed_style
@@ -23,6 +23,7 @@ from usage_explore.db.names import add_units, is_readable, lacks_units
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
 from usage_explore.doctor.finding import Finding
+from usage_explore.doctor.ownership import ownership
 from usage_explore.extract import folder, visibility
 from usage_explore.extract import manifest as manifests
 from usage_explore.extract.manifest import Manifest
@@ -45,7 +46,7 @@ _PROCEDURE_EXISTS = (
     " WHERE proname = %s AND n.nspname = %s)"
 )
 _RETENTION = (
-    "SELECT config ->> 'drop_after' FROM timescaledb_information.jobs"
+    "SELECT config ->> 'drop_after'::text FROM timescaledb_information.jobs"
     " WHERE proc_name = 'policy_retention' AND hypertable_schema = %s AND hypertable_name = %s"
 )
 
@@ -99,7 +100,9 @@ def examine(
         extract = _Check("extract", partial(_extract, url=url, home=place), fitting=True)
         others = (_Check("rollup", _old_rollup), _Check("retention", _retention))
         named = _Check("names", partial(_names, table_name=table_name, names_table_name=names_table_name))
-        for check in (*_CHECKS, extract, *others, named, _Check("prices", _prices)):
+        directory = names_table(names_table_name, events_table(table_name))
+        owned = _Check("owners", partial(ownership, names=directory))
+        for check in (*_CHECKS, extract, *others, named, _Check("prices", _prices), owned):
             if fits or not check.fitting:
                 findings += _run(check, connection, examined)
     return findings
@@ -118,6 +121,8 @@ def _names(
         return []
     if existing is None:
         message, fix = "does not exist", "run `usage-explore init`, or correct --names-table"
+    elif owners.refusal(connection, directory.info["events"], directory, reading=True):
+        return []  # `ownership` names it
     elif not existing.readable:
         message, fix = "may not be read", f"GRANT SELECT ON {existing.sql_name} TO CURRENT_USER;"
     else:

@@ -127,7 +127,7 @@ def _columnstore(connection: Connection, relation: Relation, now: timescale.Hype
 
 def _row_security(connection: Connection, relation: Relation) -> bool:
     """Whether row-level security is on, which excludes TimescaleDB's columnstore."""
-    row = connection.execute("SELECT relrowsecurity FROM pg_class WHERE oid = %s", [relation.oid]).fetchone()
+    row = connection.execute("SELECT relrowsecurity FROM pg_class WHERE oid = %s::oid", [relation.oid]).fetchone()
     return bool(row and row[0])
 
 

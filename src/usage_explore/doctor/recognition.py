@@ -65,7 +65,7 @@ _CLASSES = {
 }
 _CATEGORIES = """
 SELECT a.attname, t.typcategory::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped
 """
 
 

@@ -186,7 +186,7 @@ class Events:
 
     def _copy(self, keys: Sequence[str], condition: Condition) -> sql.Composed:
         columns: list[sql.Composable] = [sql.Identifier(name) for name in (*IDS, *TEXTS, *DECIMALS, *_TIMES)]
-        columns += [sql.SQL("dimensions ->> {}").format(sql.Literal(key)) for key in keys]
+        columns += [sql.SQL("dimensions ->> {}::text").format(sql.Literal(key)) for key in keys]
         columns += [_rare(keys), sql.Identifier("dimensions")]
         return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT csv)").format(
             sql.SQL(", ").join(columns), identifier(self.table), self._all(condition)

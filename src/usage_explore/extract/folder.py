@@ -46,7 +46,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SOURCE = f"""
 SELECT c.oid::bigint, n.nspname, c.relname, current_database(), {ROLE},
        has_function_privilege('pg_control_system()', 'EXECUTE')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)::oid
 """
 
 

@@ -26,13 +26,13 @@ SELECT p.age, (
       AND k.range_end > p.ran - p.age
 ) AS kept_since
 FROM (
-    SELECT j.hypertable_schema, j.hypertable_name, (j.config ->> 'drop_after')::interval AS age,
+    SELECT j.hypertable_schema, j.hypertable_name, (j.config ->> 'drop_after'::text)::interval AS age,
            nullif(s.last_successful_finish, '-infinity') AS ran
     FROM timescaledb_information.jobs j
     JOIN pg_class c ON c.relname = j.hypertable_name
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = j.hypertable_schema
     LEFT JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
-    WHERE j.proc_name = 'policy_retention' AND c.oid = to_regclass(:events)
+    WHERE j.proc_name = 'policy_retention' AND c.oid = to_regclass(:events)::oid
 ) AS p
 """)
 """The age from which events are removed, and the start of the oldest chunk that the last run did not remove."""

@@ -86,7 +86,8 @@ reads, such as a session setting or another table, is not in it, nor are the fun
 """
 
 
-ROLE = "CASE session_user WHEN current_user THEN current_user::text ELSE current_user || ' of ' || session_user END"
+ROLE = "CASE session_user WHEN current_user THEN current_user::text"
+ROLE += " ELSE current_user::text || ' of '::text || session_user::text END"
 """The role that reads, and the role that signed in where the two differ: a policy may go by either."""
 
 TRANSACTION = "CASE WHEN NOT pg_is_in_recovery() THEN pg_snapshot_xmax(pg_current_snapshot())::text::bigint END"
@@ -95,7 +96,7 @@ TRANSACTION = "CASE WHEN NOT pg_is_in_recovery() THEN pg_snapshot_xmax(pg_curren
 
 def fingerprint(connection: Connection, relation: int) -> str:
     """What decides which rows the connection's role sees in a table or view, given by its oid, as a hash."""
-    row = connection.execute(sql.SQL(_FINGERPRINT).format(relation=sql.Literal(relation))).fetchone()
+    row = connection.execute(sql.SQL(_FINGERPRINT).format(relation=sql.SQL(f"{relation:d}::oid"))).fetchone()
     assert row is not None  # noqa: S101 - a select without FROM has one row
     return str(row[0])
 
@@ -107,9 +108,9 @@ def state(table: Table) -> Select[Any]:
     The fingerprint is NULL of a view, whose own one `fingerprint` reads.
     """
     relation = func.to_regclass(quoted(table.name, table.schema))
-    kind = select(_RELATION.c.relkind).where(_RELATION.c.oid == relation).scalar_subquery()
+    kind = select(_RELATION.c.relkind.cast(Text)).where(_RELATION.c.oid == relation.cast(OID)).scalar_subquery()
     timeout = func.current_setting("statement_timeout").cast(Interval)
-    oid = f"to_regclass({literal(quoted(table.name, table.schema))})"
+    oid = f"to_regclass({literal(quoted(table.name, table.schema))})::oid"
     return select(
         func.transaction_timestamp().label("now"),
         literal_column(f"({TRANSACTION})", BigInteger).label("transaction"),

@@ -16,6 +16,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Numeric, Table, Te
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from usage_explore.db import owners
 from usage_explore.errors import TableMismatch
 from usage_explore.pricing import fields
 from usage_explore.pricing.book import PriceBook
@@ -30,7 +31,8 @@ _NUMBERS = ("unit_amount", "flat_amount", "package_size", "included_quantity", "
 
 _COLUMNS = """
 SELECT attname, typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = to_regclass(%(table)s) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = to_regclass(%(table)s)::oid AND a.attnum > 0 AND NOT a.attisdropped
+  AND t.typnamespace = 'pg_catalog'::regnamespace::oid
   AND has_table_privilege(a.attrelid, 'SELECT')
   AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = a.attrelid), 'USAGE')
 """
@@ -39,7 +41,7 @@ _IS_READABLE = "SELECT has_table_privilege(to_regclass(%(table)s), 'SELECT')"
 """NULL without a table."""
 
 _SCHEMA = "SELECT n.oid, n.nspname FROM pg_class c JOIN pg_namespace n"
-_SCHEMA += " ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(events)s)"
+_SCHEMA += " ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(events)s)::oid"
 
 
 def prices_table(schema: str | None = None) -> Table:
@@ -59,11 +61,14 @@ def stored_prices(connection: Connection, events: Table, organization_id: UUID) 
     """The organization's price book in the table beside the events; None without one.
 
     Raises `QueryError` on `prices` for rows that make no valid book, each named by its number, `TableMismatch` for a
-    table that the role may not read.
+    table that the role may not read, or a view with code of a role that is not to get this one's rights.
     """
     table = prices_table(_schema_of(connection, events))
     if connection.exec_driver_sql(_IS_READABLE, {"table": quoted(table.name, table.schema)}).scalar() is False:
         raise TableMismatch.unreadable(quoted(table.name, table.schema), ("SELECT",))
+    driver: Any = connection.connection.driver_connection
+    if why := owners.refusal(driver, events, table, reading=True):
+        raise TableMismatch(why)
     found = connection.exec_driver_sql(_COLUMNS, {"table": quoted(table.name, table.schema)}).all()
     if not _fits(table, ((name, type_) for name, type_ in found)):
         return None
@@ -79,13 +84,16 @@ def stored_prices(connection: Connection, events: Table, organization_id: UUID) 
 def replace_prices(connection: psycopg.Connection[Any], events: Table, organization_id: UUID, book: PriceBook) -> int:
     """Replace the organization's prices by the book, in the connection's transaction: the number of former prices.
 
-    Creates the table if there is none. Raises `TableMismatch` if it does not fit, or may not be written.
+    Creates the table if there is none. Raises `TableMismatch` if it does not fit, may not be written, or has code of a
+    role that is not to get this one's rights.
     """
     table = _beside(connection, events)
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore prices'))")  # one writer at a time
             create_prices_table(connection, table)
+            if why := owners.refusal(connection, events, table):
+                raise TableMismatch(why)
             found = connection.execute(_COLUMNS.encode(), {"table": quoted(table.name, table.schema)}).fetchall()
             if not _fits(table, ((name, type_) for name, type_ in found)):
                 raise TableMismatch(f"{table.fullname}: has other columns, or may not be read; rename it")

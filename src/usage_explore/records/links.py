@@ -1,7 +1,8 @@
 """Short links: the pinned query of a page under an address of 128 random bits.
 
 A link belongs to one organization, whose users all see it and may revoke it. Every function but `find` takes the
-organization from the caller, who has checked that it is visible.
+organization from the caller, who has checked that it is visible. A link opens without sign-in only from a place whose
+rows delegate what their author sees (`db.owners`); others are as if they needed one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
 from usage_explore.query.url_params import query_string
 from usage_explore.records import texts
-from usage_explore.records.places import PlaceName, Places, records
+from usage_explore.records.places import DatabasePlace, FilePlace, PlaceName, Places, records
 from usage_explore.records.views import PAGES, Headline, ViewState, parsed
 
 MAX_LINKS = 2_000
@@ -155,14 +156,15 @@ def share(
         "expires_at": expires_at,
         "opened_at": None,
     }
-    with places.saving.writing() as writer:
+    place = places.saving if places.saving.delegates or not without_sign_in else places.file
+    with place.writing() as writer:
         if writer.count(organization_id) >= MAX_LINKS:
             c = writer.table.c
             writer.change(delete(writer.table).where(c.organization_id == organization_id, c.expires_at <= now))
         if writer.count(organization_id) >= MAX_LINKS:
             raise RecordError(f"There are {MAX_LINKS:,} links already, the most there may be; revoke some first.")
         writer.change(insert(writer.table).values(**values))
-    return _link(values, places.saving.name, app_url)
+    return _link(values, place, app_url)
 
 
 def links(places: Places, organization_id: UUID, app_url: str) -> list[SharedLink]:
@@ -171,7 +173,7 @@ def links(places: Places, organization_id: UUID, app_url: str) -> list[SharedLin
     for place in places.all:
         table = place.table
         statement = select(table).where(table.c.organization_id == organization_id)
-        kept += records(place, statement, partial(_link, place=place.name, app_url=app_url))
+        kept += records(place, statement, partial(_link, place=place, app_url=app_url))
     return sorted(kept, key=lambda link: (link.created_at, str(link.id)), reverse=True)
 
 
@@ -181,7 +183,7 @@ def find(places: Places, token: str, now: datetime, app_url: str) -> SharedLink:
     for place in places.all:
         table = place.table
         statement = select(table).where(table.c.id == id_)
-        for link in records(place, statement, partial(_link, place=place.name, app_url=app_url)):
+        for link in records(place, statement, partial(_link, place=place, app_url=app_url)):
             if link.expires_at is None or now < link.expires_at:
                 return link
     raise LinkGone
@@ -224,7 +226,7 @@ def _expiry(value: datetime | timedelta | str | None, now: datetime) -> datetime
     return end
 
 
-def _link(row: Row[Any] | dict[str, Any], place: PlaceName, app_url: str) -> SharedLink:
+def _link(row: Row[Any] | dict[str, Any], place: DatabasePlace | FilePlace, app_url: str) -> SharedLink:
     values = dict(row) if isinstance(row, dict) else dict(row._mapping)
-    without_sign_in = values.pop("access") == _ANYONE
-    return SharedLink(**values, without_sign_in=without_sign_in, place=place, app_url=app_url)
+    without_sign_in = values.pop("access") == _ANYONE and place.delegates
+    return SharedLink(**values, without_sign_in=without_sign_in, place=place.name, app_url=app_url)

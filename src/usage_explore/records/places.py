@@ -1,8 +1,9 @@
 """The two places of records: a table beside the events in PostgreSQL, and an SQLite file in the data folder.
 
 New records go into the table if the database role may write it, or may create it, and its transactions are not
-read-only by default; else into the file. Records are read
-from both, so that none vanishes when a table appears or a role changes. A record is changed where it is.
+read-only by default, and if no code of a role in the table would get more rights by it (`db.owners`); else into the
+file. Records are read from both, so that none vanishes when a table appears or a role changes. A record is changed
+where it is.
 
 Each kind of record has a place of its own: a role may write views into their table and decisions only into the file.
 A table of decisions, runs or sign-offs that exists and may not be read is an error: what it holds is unknown.
@@ -50,12 +51,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from usage_explore.db import ddl
-from usage_explore.db.engine import translated
+from usage_explore.db import ddl, owners
+from usage_explore.db.engine import TypeCompiler, translated
 from usage_explore.errors import RecordError, TableMismatch
 from usage_explore.formatting import listed, path_text
 from usage_explore.query import validators
-from usage_explore.records.tables import RECORD_TABLES, VIEWS, RecordTable
+from usage_explore.records.tables import LINKS_TABLE, RECORD_TABLES, VIEWS, RecordTable
 from usage_explore.results.whole_file import make_folder
 from usage_explore.sql.identifiers import quoted
 
@@ -69,23 +70,26 @@ _MAX_WAIT_SECONDS = 5
 _MAX_STATEMENT_SECONDS = 10
 """Bound of each statement that writes to PostgreSQL."""
 
-_STATE = """
+_STATE = f"""
 SELECT n.nspname, e.relname, current_database(), pg_is_in_recovery(), has_schema_privilege(n.oid, 'CREATE'),
        v.oid IS NOT NULL, coalesce(v.relkind IN ('r', 'p'), false),
        ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
              WHERE has_table_privilege(v.oid, p)),
-       ARRAY(SELECT attname || ' ' || typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-             WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       ARRAY(SELECT attname::text || ' '::text || typname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+             WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped
+               AND t.typnamespace = 'pg_catalog'::regnamespace::oid),
        coalesce((SELECT lower(split_part(setting, '=', 2)) IN ('on', 'true', 'yes', '1')
                  FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting
                  WHERE s.setrole IN (0, (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user))
                    AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
                    AND starts_with(setting, 'default_transaction_read_only=')
-                 ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), false)
+                 ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), false),
+       {owners.UNTRUSTED}, {owners.RUNS_CODE_TO_READ},
+       CASE WHEN v.relname = '{LINKS_TABLE}'::name THEN {owners.RESTRICTED_WRITER} END
 FROM pg_class e JOIN pg_namespace n ON n.oid = e.relnamespace
 LEFT JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = %(records)s
-WHERE e.oid = to_regclass(%(events)s)
-"""
+WHERE e.oid = to_regclass(%(events)s)::oid
+"""  # noqa: S608 - of constants
 
 _READ_ONLY_OPTION = re.compile(r"default_transaction_read_only=(\w+)")
 """The default of transactions in the `options` of a connection, which precedes that of role and database."""
@@ -148,13 +152,18 @@ class Writer:
 
 @dataclass(frozen=True)
 class DatabasePlace:
-    """The table beside the events. `connection` is the READ ONLY one of the query, `url` makes those that write."""
+    """The table beside the `events`. `connection` is the READ ONLY one of the query, `url` makes those that write.
+
+    With `delegates` no role that sees less than others could have written its links.
+    """
 
     connection: Connection
     url: str = field(repr=False)
     schema: str
     exists: bool
     kind: RecordTable
+    events: Table
+    delegates: bool
     name: PlaceName = "table"
 
     @property
@@ -181,7 +190,13 @@ class DatabasePlace:
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """One read-write transaction; it creates the table if there is none. Raises `RecordError`, `DatabaseError`."""
-        engine = create_engine("postgresql+psycopg://", creator=lambda: ddl.connect(self.url), poolclass=NullPool)
+        engine = create_engine(
+            "postgresql+psycopg://",
+            creator=lambda: ddl.connect(self.url),
+            poolclass=NullPool,
+            use_native_hstore=False,
+        )
+        engine.dialect.type_compiler_instance = TypeCompiler(engine.dialect)
         table = self.table
         try:
             with engine.begin() as connection:
@@ -195,6 +210,9 @@ class DatabasePlace:
                 if not self.exists:
                     for statement in _creation(self.kind, self.schema):
                         connection.exec_driver_sql(statement)
+                driver: Any = connection.connection.driver_connection
+                if why := owners.refusal(driver, self.events, table):
+                    raise RecordError(f"Nothing was saved: {why}.")
                 yield Writer(connection, table, self.kind.is_history)
         except IntegrityError:
             raise
@@ -220,6 +238,7 @@ class FilePlace:
 
     path: Path
     kind: RecordTable
+    delegates: bool = True
     name: PlaceName = "file"
 
     @property
@@ -366,25 +385,31 @@ class Records:
         """The places for a table of events, on a connection that reads them.
 
         Raises `TableMismatch` if it is gone, `RecordError` for a table of decisions, runs or sign-offs that exists and
-        that the role may not read: findings would count as open although they were acknowledged.
+        that the role may not read: findings would count as open although they were acknowledged. Raises it
+        for a table with policies of a role that is not to get this one's rights, too.
         """
         name = quoted(events.name, events.schema)
         row = connection.exec_driver_sql(_STATE, {"events": name, "records": kind.name}).first()
         if row is None:
             raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
-        schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns, is_read_only = row
+        schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns, *more = row
+        is_read_only, untrusted, runs_code, restricted_writer = more
         given = conninfo_to_dict(self.url)
         if chosen := _READ_ONLY_OPTION.findall(str(given.get("options") or "")):
             is_read_only = chosen[-1].lower() in ("on", "true", "yes", "1")
         identity = [str(given.get(part) or "") for part in ("host", "hostaddr", "port")]
         file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]), kind)
+        if exists and is_table and runs_code and untrusted is not None:
+            driver: Any = connection.connection.driver_connection
+            raise RecordError(f"{owners.refusal(driver, events, kind.table(schema))}.")
         if exists and is_table and "SELECT" not in privileges and kind.is_history:
             raise RecordError(str(TableMismatch.unreadable(quoted(kind.name, schema), kind.privileges)))
         if exists and not (is_table and "SELECT" in privileges and _fits(columns, kind)):
             return Places(None, file, file)
-        table = DatabasePlace(connection, self.url, schema, exists, kind)
+        delegates = not exists or (untrusted is None and restricted_writer is None)
+        table = DatabasePlace(connection, self.url, schema, exists, kind, events, delegates)
         is_writable = set(kind.privileges) <= set(privileges) if exists else may_create
-        if is_writable and not is_replica and not is_read_only:
+        if is_writable and not is_replica and not is_read_only and untrusted is None:
             return Places(table, file, table)
         return Places(table if exists else None, file, file)
 

@@ -49,7 +49,7 @@ from sqlalchemy import (
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, OID, aggregate_order_by
 from sqlalchemy.types import TypeEngine
 
 from usage_explore.errors import ScopeError
@@ -331,10 +331,10 @@ def is_empty(table: Table) -> Select[bool]:
     """
     catalog = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
     return select(
-        catalog.c.relkind.in_(("r", "p"))
+        catalog.c.relkind.cast(Text).in_(("r", "p"))
         & ~func.row_security_active(catalog.c.oid, type_=Boolean)
         & ~select(table.c.id).exists()
-    ).where(catalog.c.oid == func.to_regclass(quoted(table.name, table.schema)))
+    ).where(catalog.c.oid == func.to_regclass(quoted(table.name, table.schema)).cast(OID))
 
 
 def now() -> Select[datetime]:

@@ -17,13 +17,24 @@ _PREPARER.reserved_words = _PREPARER.reserved_words | {
 
 
 def quoted(name: str, schema: str | None = None) -> str:
-    """A name as text, quoted only where PostgreSQL needs it: `metering."order"`."""
-    return ".".join(_PREPARER.quote(part) for part in (schema, name) if part)
+    r"""A name as text, quoted only where PostgreSQL needs it: `metering."order"`; a line break in `U&"a\+00000ab"`."""
+    return ".".join(
+        _PREPARER.quote(part) if part.isprintable() else 'U&"' + _escaped(part, "\\+{:06x}").replace('"', '""') + '"'
+        for part in (schema, name)
+        if part
+    )
 
 
 def literal(value: str) -> str:
-    """A text value as SQL text: `'it''s'`."""
-    return sql.Literal(value).as_string(None)
+    r"""A text value as SQL text: `'it''s'`; with a line break ` E'a\U0000000ab'`, which ends no comment."""
+    if value.isprintable():
+        return sql.Literal(value).as_string(None)
+    return " E'" + _escaped(value, "\\U{:08x}").replace("'", "''") + "'"
+
+
+def _escaped(text: str, form: str) -> str:
+    """The text with backslashes doubled, and the form of each character that is not printed."""
+    return "".join(c if c.isprintable() else form.format(ord(c)) for c in text.replace("\\", "\\\\"))
 
 
 def identifier(table: Table) -> sql.Identifier:
