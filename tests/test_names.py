@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from usage_explore.formatting import short_ids
 from usage_explore.names import MAX_LABEL_CHARACTERS, NO_NAMES, Names, ids_in
 
 A, B, C = (str(UUID(int=number << 96 | 7)) for number in (0x1A2B3C4D, 0x5F0C2A91, 0x99))
@@ -57,6 +58,8 @@ def test_ids_in_a_sentence_are_replaced_by_names() -> None:
         names.in_text(f"3 events of customer {A}, product {B}, {C}")
         == f"3 events of customer Acme, product Search, {C}"
     )
+    command = f"`usage-explore signoffs 1a2b3c4d --organization-id {A} --csv FILE.csv`"
+    assert short_ids(names.in_text(command)) == names.in_text(command, ids=True) == command, "it is to run"
     assert names.in_text(f"customer {A}", ids=True) == f"customer Acme ({A})"
     assert NO_NAMES.in_text(f"customer {A}") == f"customer {A}"
     assert ids_in([f"{A} and {B}", A, "none"]) == {A, B}

@@ -50,7 +50,7 @@ _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
 _WORD_END = re.compile(r"[,;:]?\s")
 _MINUTE = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
-_UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"(?<!--organization-id )([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def exact(value: Number | None) -> str:
@@ -384,7 +384,7 @@ def listed(values: Iterable[str], most: int = MAX_LISTED) -> str:
 
 
 def short_ids(text: str) -> str:
-    """The text with each UUID shortened to its first eight digits: `5f0c2a91…`."""
+    """The text with each UUID shortened to its first eight digits, `5f0c2a91…`, but for that in a command."""
     return _UUID.sub(r"\1…", text)
 
 

@@ -38,7 +38,8 @@ NAME_COLUMNS = {f"{kind}_name": f"{kind}_id" for kind in KINDS}
 MAX_LABEL_CHARACTERS = 60
 """Characters of a name in a label."""
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"(?<!--organization-id )[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""An id, but for that of a command, which has to run as it is written."""
 
 
 def made_id(kind: str, text: str) -> UUID:
@@ -86,7 +87,7 @@ class Names:
         return f"{shortened(name, MAX_LABEL_CHARACTERS)} ({id_})" if name else str(id_)
 
     def in_text(self, text: str, *, ids: bool = False) -> str:
-        """The text with each id that has a name replaced by its label; with `ids`, by `full`.
+        """The text with each id that has a name replaced by its label; with `ids`, by `full`; commands keep theirs.
 
         An id that is of two kinds with different names stays. The result holds names: escape it as data.
         """

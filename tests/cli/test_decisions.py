@@ -427,3 +427,41 @@ def test_a_period_whose_totals_do_not_agree_is_not_signed(run: Run, events_conne
     assert run("extract", "--verify", "--repair").exit_code == 1
     signed = run(*signing)
     assert (signed.exit_code, "Signed off by ana" in signed.stdout) == (0, True), signed.output
+
+
+def test_a_load_into_a_signed_period_says_so(run: Run, tmp_path: Path) -> None:
+    head = f"customer_id,metric_key,quantity,timestamp,idempotency_key,source\n{JUNE},tokens,"
+    late, other, month = (tmp_path / name for name in ("late.csv", "other.csv", "month.csv"))
+    late.write_text(f"{head}5,2026-09-11T00:00:00Z,a,api\n{JUNE},tokens,6,2026-09-12T00:00:00Z,b,api\n")
+    other.write_text(f"{head}7,2026-10-01T00:00:00Z,c,api\n")
+    assert "ana signed" not in run("load", str(late)).stdout
+    run("validate", *SEPTEMBER, "--as-of", "2100-01-01T00:00:00Z", "--sign-off", "--by", "ana", "--fail-on", "never")
+    late.write_text(late.read_text() + f"{JUNE},tokens,8,2026-09-30T23:59:59Z,d,api\n")
+    words = " ".join(run("load", str(late)).stdout.split())
+    assert re.search(
+        r"warning: 1 event is in a period that ana signed on .* \(Usage, 1–30 Sep 2026, UTC\): `usage-explore signoffs",
+        words,
+    ), words
+    month.write_text(f"{head}5,2026-09-11T00:00:00Z,a,api\n")
+    words = " ".join(run("load", str(month), "--replace-by", "source").stdout.split())
+    assert "warning: superseded events may be in a period that ana signed on" in words, words
+    assert "ana signed" not in run("load", str(other)).stdout
+
+
+def test_the_commands_for_corrections_run_where_the_table_holds_several_organizations(
+    run: Run, insert: Insert, events_database_url: str, tmp_path: Path
+) -> None:
+    insert([event(DAY, organization_id=uuid4())])
+    late, corrections = tmp_path / "late.csv", tmp_path / "corrections.csv"
+    signing = ("validate", *SEPTEMBER, "--as-of", "2100-01-01T00:00:00Z", "--by", "ana", "--fail-on", "never")
+    run(*signing, "--sign-off")
+    late.write_text(f"customer_id,metric_key,quantity,timestamp\n{JUNE},tokens,5,2026-09-11T00:00:00Z\n")
+    outputs = [run("load", str(late)).stdout, run(*signing[:-4]).stdout, run(*signing, "--sign-off").stdout]
+    for output in outputs:
+        command = re.search(r"`(usage-explore signoffs [^`]*)`", " ".join(output.split()))
+        assert command, output
+        _, *words = command[1].replace("FILE.csv", str(corrections)).split()
+        home = ["--database-url", events_database_url, "--home", str(tmp_path)]
+        done = CliRunner().invoke(main, [*words, *home])
+        assert (done.exit_code, corrections.exists()) == (0, True), (command[1], done.output)
+        corrections.unlink()

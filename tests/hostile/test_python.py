@@ -156,6 +156,7 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "describe": describe,
         "scoped": store.scoped,
         "restricted": store.restricted,
+        "signed": store.signed,
         "events": store.events,
         "events_before": store.events_before,
         "count": store.count,

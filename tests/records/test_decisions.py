@@ -33,13 +33,13 @@ from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
 from usage_explore.records import runs
 from usage_explore.records.places import create_tables
-from usage_explore.records.signoffs import SignOff
+from usage_explore.records.signoffs import SignOff, period_words
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.signed_again import changes_until, lost_inputs, other_inputs
 from usage_explore.validation.signed_periods import overlap_warning
-from usage_explore.validation.signed_usage import Changes, period_words
+from usage_explore.validation.signed_usage import Changes
 
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
 SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -71,6 +72,17 @@ def sign_off_finding(validation: Validation) -> Finding:
     return finding
 
 
+def test_late_costs_have_their_own_signs(store: Store, insert: Insert) -> None:
+    """It was "external cost +1.50 EUR and +-3.00 USD"."""
+    insert(
+        [
+            *late(1, external_cost_amount=Decimal("0.25"), external_cost_currency="EUR"),
+            *late(2, external_cost_amount=Decimal("-0.25"), external_cost_currency="USD"),
+        ]
+    )
+    assert "external cost +1.50 EUR and -3.00 USD;" in sign_off_finding(again(store)).sentence
+
+
 def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, insert: Insert) -> None:
     assert again(store, invoices=lines()).findings == (), "nothing arrived"
     insert(late(3))
@@ -105,6 +117,355 @@ def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store
     assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
     corrected = sum(one.amount or 0 for one in store.changes_since(store.signoffs()[0], prices=PRICES).lines)
     assert corrected == Decimal("0.60")
+
+
+WRONG = {
+    "too much": ([(0, "quantity", "730"), (0, "amount", "73.00")], "1.00", "10 too much, and 1.00 USD too much"),
+    "missing": ([(0, "quantity", None)], "72.00", "720 was used in 720 events, for which 72.00 USD is expected"),
+    "amount alone": ([(0, "amount", "82.00")], "10.00", "but 72.00 USD is expected for 720"),
+    "quantity alone": ([(0, "quantity", "730")], None, "10 too much"),
+    "twice": ([(0, "twice", "")], "72.00", "the used quantity without a repeated line"),
+}
+CHANGES = {
+    "late": None,
+    "edited": "UPDATE usage_events SET quantity = 4 WHERE customer_id = %s AND metric_key = 'calls' AND timestamp = %s",
+    "removed": "DELETE FROM usage_events WHERE customer_id = %s AND metric_key = 'calls' AND timestamp = %s",
+}
+
+
+def edit(connection: ddl.Connection, change: str = "edited") -> None:
+    """Change an event of the first customer's calls."""
+    assert connection.execute(CHANGES[change], (CUSTOMERS[0], utc(2026, 9, 17, 5))).rowcount == 1
+    connection.commit()
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_line_is_compared_with_what_was_signed_beside_what_changed_later(
+    store: Store,
+    insert: Insert,
+    events_connection: ddl.Connection,
+    wrong: str,
+    change: str,
+    prices: list[dict[str, str]] | None,
+) -> None:
+    """The difference had the change in it, which the corrections bill or credit as well."""
+    edits, amount, words = WRONG[wrong]
+    invoice = lines()
+    for row, column, value in edits:
+        if column in invoice.columns and value is not None:
+            invoice.loc[row, column] = value
+    if wrong == "missing":
+        invoice = invoice.drop(index=0)
+    if wrong == "twice":
+        invoice = pd.concat([invoice, invoice.iloc[[0]]])
+    at = utc(2026, 9, 17, 5)
+    if CHANGES[change] is None:
+        insert([event(0, at + timedelta(minutes=n), ingested_at=ARRIVED, quantity=Decimal(10)) for n in (5, 9)])
+    else:
+        edit(events_connection, change)
+    found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    high = [finding for finding in found if finding.severity == "high"]
+    if prices is None and wrong == "amount alone":
+        return  # nothing says what the amount should be
+    (finding,) = high
+    assert words.partition(", and " if prices is None else "\0")[0].partition(", for which")[0] in finding.sentence
+    if prices is not None:
+        assert finding.amounts == (() if amount is None else (("USD", Decimal(amount)),))
+
+
+def test_the_signed_amount_of_the_quantity_now_is_what_the_corrections_have(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    """Such as an invoice whose quantity alone was read again."""
+    edit(events_connection)
+    invoice = lines()
+    invoice.loc[0, ["quantity", "amount"]] = "723", "72.00"
+    (finding,) = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+    assert "72.00 USD, but 72.30 USD is expected: that is the amount that the sign-off of" in finding.sentence
+    (line,) = store.changes_since(store.signoffs()[0], prices=PRICES).lines
+    assert (finding.amounts, line.amount) == ((("USD", Decimal("0.30")),), Decimal("0.30"))
+
+
+@pytest.mark.parametrize("day", [2, 20])
+@pytest.mark.parametrize("prices", [PRICES, None])
+def test_lines_of_what_was_signed_are_found_beside_a_given_finalization(
+    store: Store, events_connection: ddl.Connection, prices: list[dict[str, str]] | None, day: int
+) -> None:
+    edit(events_connection)
+    period = LATER.replace(finalized_at=utc(2026, 10, day))
+    (finding,) = store.validate(period, prices=prices, invoices=lines(), checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("is_changed_again", [False, True])
+def test_lines_of_an_earlier_sign_off_are_found_after_usage_was_changed(
+    store: Store, events_connection: ddl.Connection, prices: list[dict[str, str]] | None, is_changed_again: bool
+) -> None:
+    """By what it froze: a recomputation as of its time has the change, too."""
+    edit(events_connection)
+    (first,) = store.signoffs()
+    second = store.validate(SEPTEMBER.replace(as_of=utc(2026, 11, 10)), prices=PRICES)
+    store.sign_off(second, by="bo", rating=store.rate(second.period, prices=PRICES))
+    if is_changed_again:
+        edit(events_connection, "removed")
+    (finding,) = store.validate(LATER, prices=prices, invoices=lines(), checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity) == ("earlier sign-off", "medium")
+    assert f"`usage-explore signoffs {str(first.id)[:8]} --csv FILE.csv` has what changed between" in finding.sentence
+    assert ("what changed after that" in finding.sentence) == is_changed_again
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize(("change", "quantity"), [("late", "740"), ("edited", "723"), ("removed", "719")])
+def test_lines_of_the_usage_now_say_that_the_corrections_have_it_too(
+    store: Store,
+    insert: Insert,
+    events_connection: ddl.Connection,
+    prices: list[dict[str, str]] | None,
+    change: str,
+    quantity: str,
+) -> None:
+    if change == "late":
+        at = utc(2026, 9, 17, 5)
+        insert([event(0, at + timedelta(minutes=n), ingested_at=ARRIVED, quantity=Decimal(10)) for n in (5, 9)])
+    else:
+        edit(events_connection, change)
+    invoice = lines()
+    invoice.loc[0, ["quantity", "amount"]] = quantity, str(Decimal(quantity) / 10)
+    (finding,) = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity) == ("billed since sign-off", "low")
+    assert f"1 total of customer {CUSTOMERS[0]}, 1–30 Sep 2026, is invoiced with what arrived" in finding.sentence
+    assert "have it, too. Sign off again" in finding.sentence
+    second = store.validate(LATER, prices=prices, invoices=invoice)
+    store.sign_off(second, by="bo")
+    assert not store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+
+
+@pytest.mark.parametrize("is_last_removed", [False, True])
+def test_what_was_signed_is_known_by_default_where_nothing_arrived_until_then(
+    store: Store, insert: Insert, events_connection: ddl.Connection, is_last_removed: bool
+) -> None:
+    """The last arrival was before the sign-off's `as_of`: right lines were high, and no new run could be signed."""
+    at = utc(2026, 9, 17, 5, 5)
+    insert([event(0, at, ingested_at=UNTIL + HOUR)])
+    if is_last_removed:
+        insert([event(0, at + HOUR, ingested_at=ARRIVED)])
+    signed = store.validate(SEPTEMBER if is_last_removed else SIGNED, prices=PRICES)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=PRICES))
+    if is_last_removed:
+        assert signed.period.as_of == ARRIVED
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp = %s", (at + HOUR,))
+        events_connection.commit()
+    else:
+        edit(events_connection)
+    invoice = lines()
+    quantity = 721 + is_last_removed
+    invoice.loc[0, ["quantity", "amount"]] = str(quantity), str(Decimal(quantity) / 10)
+    validation = store.validate(SEPTEMBER, prices=PRICES, invoices=invoice, checks=["reconciliation"])
+    (finding,) = validation.findings
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+    assert store.sign_off(store.validate(SEPTEMBER), by="cy").author == "cy"
+
+
+@pytest.mark.parametrize("column", ["price_key", "subscription_id"])
+@pytest.mark.parametrize(
+    ("quantity", "amount", "words"), [("720", "72.00", ""), ("730", "73.00", "10 too much, and 1.00")]
+)
+def test_lines_by_price_or_subscription_are_compared_with_what_was_signed(
+    store: Store, events_connection: ddl.Connection, column: str, quantity: str, amount: str, words: str
+) -> None:
+    """Sign-offs have usage by metric: here each price and each customer's subscription has all of one."""
+    texts = {"price_key": "'price of ' || metric_key", "subscription_id": "customer_id"}
+    events_connection.execute(f"UPDATE usage_events SET {column} = {texts[column]}")
+    events_connection.commit()
+    prices = [{**price, "price_key": f"price of {price['metric_key']}"} for price in PRICES]
+    prices = [{**price, "metric_key": None} for price in prices] if column == "price_key" else PRICES
+    signed = store.validate(SIGNED, prices=prices)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices))
+    edit(events_connection)
+    invoice = lines()
+    invoice.loc[0, ["quantity", "amount"]] = quantity, amount
+    if column == "price_key":
+        invoice["price_key"] = "price of " + invoice.pop("metric_key")
+    else:
+        invoice["subscription_id"] = invoice["customer_id"]
+    (finding,) = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    assert finding.severity == ("high" if words else "medium")
+    assert words in finding.sentence
+    assert words or finding.kind == "changed after sign-off"
+
+
+def test_what_of_two_subscriptions_was_changed_is_not_known_and_said(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    events_connection.execute(
+        "UPDATE usage_events SET subscription_id = CASE WHEN extract(hour FROM timestamp) < 12 THEN customer_id ELSE"
+        " %s::uuid END WHERE customer_id = %s",
+        (UUID(int=5), CUSTOMERS[0]),
+    )
+    edit(events_connection)
+    invoice = lines()
+    invoice = pd.concat([invoice.assign(subscription_id=str(one)) for one in (CUSTOMERS[0], UUID(int=5))])
+    invoice = invoice[invoice["customer_id"] == str(CUSTOMERS[0])].assign(quantity="360", amount="36.00")
+    invoice.iloc[0, [2, 3]] = "370", "37.00"
+    findings = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
+    (finding,) = (finding for finding in findings if finding.customer_id == CUSTOMERS[0])
+    assert "invoiced 370 of calls" in finding.sentence
+    assert "usage of this customer was changed since the sign-off of" in finding.sentence
+    assert "whose corrections may have a part of it" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("quantity", "amount", "words"),
+    [
+        ("1", "10.00", ""),
+        ("1", "11.00", "is charged 11.00 USD for calls, 1–30 Sep 2026, but 10.00 USD is expected for 1"),
+        ("2", "20.00", "corrections may have a part of it"),
+    ],
+)
+def test_the_amount_of_a_maximum_is_what_was_signed(
+    store: Store, events_connection: ddl.Connection, quantity: str, amount: str, words: str
+) -> None:
+    """Of a maximum the sign-off has the amount: what changed since was high, and in the corrections, too."""
+    prices = [{**PRICES[0], "aggregation": "max", "unit_amount": "10"}]
+    of_calls = {"metric_key": ["calls"], "customer_id": CUSTOMERS[0]}
+    signed = store.validate(SIGNED.replace(**of_calls), prices=prices)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices))
+    edit(events_connection)
+    invoice = lines().head(1).assign(quantity=quantity, amount=amount)
+    (finding,) = store.validate(
+        LATER.replace(**of_calls), prices=prices, invoices=invoice, checks=["reconciliation"]
+    ).findings
+    assert finding.severity == ("high" if words else "medium")
+    assert words in finding.sentence
+    assert words or finding.kind == "changed after sign-off"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_missing_line_of_a_maximum_is_high_beside_what_changed_of_another_metric(
+    store: Store, insert: Insert, events_connection: ddl.Connection, change: str
+) -> None:
+    """It was what the sign-off has, whose corrections have nothing of it."""
+    prices = [PRICES[0], {**PRICES[1], "aggregation": "max", "unit_amount": "10"}]
+    signed = store.validate(SIGNED, prices=prices)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices))
+    if CHANGES[change] is None:
+        insert([event(0, utc(2026, 9, 17, 5, 5), ingested_at=ARRIVED)])
+    else:
+        edit(events_connection, change)
+    invoice = lines()
+    invoice.loc[invoice["metric_key"] == "seats", ["quantity", "amount"]] = "1", "10.00"
+    found = store.validate(LATER, prices=prices, invoices=invoice.drop(index=1), checks=["reconciliation"]).findings
+    assert {(one.kind, one.amounts) for one in found if one.severity == "high"} == {
+        ("missing", (("USD", Decimal("10.00")),))
+    }
+
+
+@pytest.mark.parametrize(("metric", "amount"), [("calls", "0.10"), ("seats", "10.00")])
+@pytest.mark.parametrize("has_wallets", [False, True])
+def test_lines_of_what_was_signed_before_an_event_went_to_another_wallet_name_the_sign_off(
+    store: Store, events_connection: ddl.Connection, metric: str, amount: str, has_wallets: bool
+) -> None:
+    """The quantity of a customer stays, its currencies change; of a maximum the other wallet had nothing signed."""
+    each = [PRICES[0], {**PRICES[1], "aggregation": "max", "unit_amount": "10"}]
+    prices = [{**price, "currency": code} for price in each for code in ("USD", "EUR")]
+    wallets = {"default": "USD"}
+    signed = store.validate(SIGNED, prices=prices, wallets=wallets)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices, wallets=wallets))
+    where = "customer_id = %s AND metric_key = %s AND timestamp = %s"
+    moved = f"UPDATE usage_events SET wallet_currency = 'EUR' WHERE {where}"
+    assert events_connection.execute(moved, (CUSTOMERS[0], metric, utc(2026, 9, 17, 5))).rowcount == 1
+    events_connection.commit()
+    invoice = lines()
+    invoice.loc[invoice["metric_key"] == "seats", ["quantity", "amount"]] = "1", "10.00"
+    if has_wallets:
+        invoice["wallet_currency"] = "USD"
+    (finding,) = store.validate(
+        LATER, prices=prices, wallets=wallets, invoices=invoice, checks=["reconciliation"]
+    ).findings
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+    assert dict(finding.amounts)["EUR"] == Decimal(amount)
+
+
+def test_another_currency_than_was_signed_is_one_high_beside_what_changed(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    edit(events_connection)
+    invoice = lines()
+    invoice.loc[0, "currency"] = "GBP"
+    findings = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
+    assert {(one.kind, one.severity) for one in findings} == {
+        ("changed after sign-off", "medium"),
+        ("charged in GBP", "high"),
+    }
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+def test_a_copy_among_what_arrived_late_does_not_hide_what_a_line_has_too_much(
+    store: Store, insert: Insert, prices: list[dict[str, str]] | None
+) -> None:
+    at = utc(2026, 9, 17, 5, 5)
+    insert([event(0, at, ingested_at=ARRIVED, quantity=Decimal(10), idempotency_key="twice") for _ in range(2)])
+    invoice = lines()
+    invoice.loc[0, ["quantity", "amount"]] = "735", "73.50"
+    found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    (finding,) = (finding for finding in found if finding.severity == "high")
+    assert "is invoiced 735 of calls, 1–30 Sep 2026, but used 720: 15 too much" in finding.sentence
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+def test_a_charge_without_usage_is_not_what_was_signed(store: Store, prices: list[dict[str, str]] | None) -> None:
+    fee = {"customer_id": str(CUSTOMERS[0]), "metric_key": "setup", "quantity": "0", "amount": "13.00"}
+    invoice = pd.concat([lines(), pd.DataFrame([{**fee, "currency": "USD"}], dtype="str")])
+    (finding,) = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity, finding.amounts) == ("extra", "high", (("USD", Decimal("13.00")),))
+
+
+def test_an_invoice_that_was_made_again_after_a_change_is_compared_with_the_usage_now(
+    store: Store, insert: Insert
+) -> None:
+    insert([event(who, utc(2026, 9, 17, 5, 5), ingested_at=ARRIVED, quantity=Decimal(10)) for who in range(3)])
+    invoice = lines()
+    for row in (0, 2, 4):
+        invoice.loc[row, ["quantity", "amount"]] = "730", "73.00"
+    invoice.loc[0, ["quantity", "amount"]] = "735", "73.50"
+    found = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
+    (high,) = (finding for finding in found if finding.severity == "high")
+    assert "invoiced 735 of calls, 1–30 Sep 2026, but used 730: 5 too much, and 0.50 USD too much" in high.sentence
+
+
+@pytest.mark.parametrize(
+    ("quantity", "amount", "words"),
+    [
+        (None, None, "for which 72.00 USD is expected"),
+        ("730", "73.00", "10 too much, and 1.00 USD too much"),
+        ("720", "82.00", "is charged 82.00 USD for calls, 1–30 Sep 2026, but 72.00 USD is expected for 720"),
+    ],
+)
+def test_a_wrong_line_of_two_wallets_is_compared_with_the_signed_amounts(
+    store: Store, events_connection: ddl.Connection, quantity: str | None, amount: str | None, words: str
+) -> None:
+    """Lines without wallets, and an event that went to another one: its amounts were in the line's difference, too."""
+    prices = [{**price, "currency": code} for price in PRICES for code in ("USD", "EUR")]
+    wallets = {"default": "USD"}
+    signed = store.validate(SIGNED, prices=prices, wallets=wallets)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices, wallets=wallets))
+    where = "customer_id = %s AND metric_key = 'calls' AND timestamp = %s"
+    events_connection.execute(
+        f"UPDATE usage_events SET wallet_currency = 'EUR' WHERE {where}", (CUSTOMERS[0], utc(2026, 9, 17, 5))
+    )
+    events_connection.commit()
+    invoice = lines()
+    invoice.loc[0, ["quantity", "amount"]] = quantity, amount
+    invoice = invoice.dropna()
+    (finding,) = store.validate(
+        LATER, prices=prices, wallets=wallets, invoices=invoice, checks=["reconciliation"]
+    ).findings
+    assert finding.severity == "high"
+    assert words in finding.sentence
 
 
 @pytest.mark.parametrize("prices", [PRICES, None])

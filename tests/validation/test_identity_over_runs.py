@@ -14,7 +14,7 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 
-from support.billing_events import SEPTEMBER, SINCE, event, store_of
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
 from support.database_servers import fresh_database
 from support.demo_database import ACME, UNTIL
 from usage_explore import Period, Store, connect, demo
@@ -22,7 +22,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.records.identities import Identity, matched, nearest
 from usage_explore.validation import Finding, Validation
-from usage_explore.validation.review import identities, recorded
+from usage_explore.validation.review import Review, identities, recorded
 
 DAYS, PER_DAY, LATE_EVENTS = 60, 500, 150
 PERIOD = Period(since="2026-08-20T00:00:00Z", until="2026-09-20T00:00:00Z")
@@ -123,6 +123,32 @@ def test_a_finding_that_needs_a_file_is_not_gone_without_it(events_database_url:
             store.keep_run(without)
         again = store.review(validated(book))
         assert (again.gone, again.unseen, again.new) == ((), (), ())
+
+
+def test_a_run_with_fewer_files_does_not_hide_what_one_with_more_found(
+    events_database_url: str, tmp_path: Path
+) -> None:
+    """A wrong amount was gone in silence after a run with the invoice alone, which cannot compare amounts."""
+    book, invoice = tmp_path / "book.csv", tmp_path / "invoice.csv"
+    book.write_text("metric_key,unit_amount,currency\ncalls,0.10,USD\n")
+    invoice.write_text(f"customer_id,metric_key,quantity,amount,currency\n{CUSTOMERS[1]},calls,300,99.00,USD\n")
+    rows = [event(1, SINCE + timedelta(hours=n)) for n in range(300)]
+    with store_of(events_database_url, rows) as store:
+
+        def reviewed(**files: Path) -> Review:
+            validation = store.validate(SEPTEMBER, checks=["reconciliation"], **files)
+            store.keep_run(validation)
+            return store.review(validation)
+
+        both = reviewed(prices=book, invoices=invoice)
+        (found,) = both.items
+        assert found.finding.severity == "high"
+        for _ in range(2):
+            for files in ({}, {"invoices": invoice}):
+                review = reviewed(**files)
+                assert [finding.identity for _, finding in review.unseen] == [found.identity]
+        assert "1 high open finding cannot be shown without book.csv: " in review.unseen_sentence(SEPTEMBER.zone)
+        assert reviewed(prices=book, invoices=invoice).unseen == ()
 
 
 def test_only_findings_of_checks_that_were_asked_for_and_lack_a_file_cannot_be_shown(

@@ -200,8 +200,8 @@ def _changes(
     store: Store, signed: SignOff, others: Sequence[SignOff], prices: Path | None, wallets: Path | None
 ) -> Changes | str:
     """What changed, until the next sign-off of the period if the others have one, or why that cannot be said."""
+    from usage_explore.records.signoffs import signed_period
     from usage_explore.validation.signed_again import next_signoff
-    from usage_explore.validation.signed_usage import signed_period
 
     try:
         signed_period(signed)
@@ -230,8 +230,8 @@ def _csv(changed: Sequence[Changes], *, escape_formulas: bool) -> bytes:
 
 
 def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> None:
+    from usage_explore.records.signoffs import period_words
     from usage_explore.validation.report.wording import days_signed, signed_amounts
-    from usage_explore.validation.signed_usage import period_words
 
     if not signed:
         click.echo("No sign-offs; `usage-explore validate --sign-off --by NAME` makes one.")

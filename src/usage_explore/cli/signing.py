@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.cli.options import say
 from usage_explore.decimals import rfc3339
 from usage_explore.formatting import counted
+from usage_explore.records.signoffs import corrections_command
 from usage_explore.validation.report.wording import days_signed, left_unsigned, signed_amounts
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_periods import last_signoff, overlap_warning
@@ -28,7 +29,7 @@ class Signing:
 
     `signed` is None where the inputs of the sign-off before it are `lost` and that was not accepted. `before` is the
     sign-off of the same period that it replaces, and `superseded` what had changed since that one. The texts `overlap`,
-    `lost` and `others` are empty where there is nothing to say.
+    `lost` and `others` are empty where there is nothing to say. `names_organization` says whether one was chosen.
     """
 
     validation: Validation
@@ -38,12 +39,14 @@ class Signing:
     lost: str
     others: str
     superseded: Changes | None = None
+    names_organization: bool = False
 
     def with_superseded(self, store: Store) -> Signing:
         """The same with the changes since the sign-off that this one replaces."""
         if self.before is None or self.signed is None:
             return self
-        return replace(self, superseded=store.changes_since(self.before, until=self.signed))
+        superseded = store.changes_since(self.before, until=self.signed)
+        return replace(self, superseded=superseded, names_organization=store.organization_id is not None)
 
     def report(self) -> None:
         """Print warnings, then what was signed, or why it was not."""
@@ -62,11 +65,11 @@ class Signing:
             say(f"Warning: {left}. Sign again when the rest is there.", err=True)
         say(f"Signed off by {self.signed.author}: {'; '.join(self._parts(self.signed))}.")
         if self.superseded and (lines := (*self.superseded.corrections, *self.superseded.to_check)):
-            id_ = str(self.superseded.signoff.id)[:8]
+            before = self.superseded.signoff
+            command = corrections_command(before, is_one_of_several=self.names_organization)
             say(
-                f"It includes {counted(len(lines), 'correction')} of the sign-off {id_} before"
-                f" it: {self.superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
-                " --csv FILE.csv` writes them."
+                f"It includes {counted(len(lines), 'correction')} of the sign-off {str(before.id)[:8]} before"
+                f" it: {self.superseded.sentence}. If billing does not have them yet, `{command}` writes them."
             )
             if self.superseded.overlap_note:
                 say(f"Warning: {self.superseded.overlap_note}.", err=True)

@@ -89,6 +89,17 @@ def rounded_in_sentence(amount: Decimal, currency: str | None) -> str:
     return rounded_amount(amount, currency).replace("< ", "less than ").replace("> ", "more than ")
 
 
+def signed_sums(amounts: Iterable[tuple[str | None, Decimal]]) -> list[str]:
+    """`rounded_sums` with their signs.
+
+    >>> signed_sums([("EUR", Decimal("12.39")), ("USD", Decimal("-0.62")), ("JPY", Decimal(0))])
+    ['+12.39 EUR', '-0.62 USD', '0 JPY']
+    """
+    amounts = list(amounts)
+    words = zip(amounts, rounded_sums(amounts), strict=True)
+    return [f"+{text}" if amount > 0 else text for (_, amount), text in words]
+
+
 def rounded_sums(amounts: Iterable[tuple[str | None, Decimal]]) -> list[str]:
     """Amounts by currency: `12.50 USD`, `less than 0.001 KWD`."""
     return [f"{rounded_in_sentence(amount, currency)} {data_value(currency)}" for currency, amount in amounts]

@@ -15,6 +15,8 @@ from sqlalchemy import Row, insert, select
 
 from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.errors import Fault, QueryError, RecordError
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import Period
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
 from usage_explore.records.places import PlaceName, Places, records
@@ -225,6 +227,27 @@ def signoffs(places: Places, organization_id: UUID, *, whole: bool = True, only:
         statement = statement if only is None else statement.where(table.c.id == only)
         signed += records(place, statement, partial(_signoff, left_out=left_out, place=place.name))
     return sorted(signed, key=lambda item: (item.signed_at, str(item.id)), reverse=True)
+
+
+def signed_period(signoff: SignOff) -> Period:
+    """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version, `RecordError`."""
+    period = Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
+    if period.window or period.is_relative:
+        raise RecordError(
+            f"The sign-off {signoff.id} has no period of fixed times in `params`; restore it from a backup"
+        )
+    return period
+
+
+def corrections_command(signoff: SignOff, options: str = "", *, is_one_of_several: bool) -> str:
+    """The command that writes the corrections of a sign-off; it must name the organization if the table has several."""
+    own = f" --organization-id {signoff.organization_id}" if is_one_of_several else ""
+    return f"usage-explore signoffs {str(signoff.id)[:8]}{own}{options} --csv FILE.csv"
+
+
+def period_words(signoff: SignOff) -> str:
+    """The signed period in words."""
+    return describe(signed_period(signoff).replace(as_of=None))
 
 
 def _signoff(row: Row[Any], left_out: Mapping[str, str], place: PlaceName) -> SignOff:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
     from usage_explore.validation.inputs import PreferenceSource
     from usage_explore.validation.review import Review
     from usage_explore.validation.signed_usage import Changes
+
+
+_MOST_COMPARED = 4
+"""Sign-offs of a period, the newest ones, whose usage invoice lines are compared with."""
 
 
 class Decisions(SavedViews, Rates):
@@ -246,9 +251,7 @@ class Decisions(SavedViews, Rates):
                 last = signed_periods.last_signoff(earlier, period)
                 other = first_late and signed_periods.newer_overlap(period, first_late, earlier)
                 if other:
-                    raise QueryError(
-                        [Fault("validation", _signed_since(other, as_of, signed_usage.period_words(other)))]
-                    )
+                    raise QueryError([Fault("validation", _signed_since(other, as_of, signoffs.period_words(other)))])
                 if last is None:
                     return
                 is_refused = as_of < last.as_of <= last.signed_at  # not where it was signed as of a time to come
@@ -288,6 +291,14 @@ class Decisions(SavedViews, Rates):
         with self._recorded(SIGNOFFS) as (_, kept, own, _):
             return signoffs.signoffs(kept, own)
 
+    def signed(self, organization_id: UUID) -> Sequence[SignOff]:
+        """The sign-offs of an organization without usage, newest first; empty if it is new, or they may not be read."""
+        try:
+            with self._recorded(SIGNOFFS, organization_id) as (_, kept, own, _):
+                return signoffs.signoffs(kept, own, whole=False)
+        except (ConfigurationError, DatabaseError, RecordError, ScopeError):
+            return ()
+
     def _signoffs_of(self, period: Period, *, with_usage: bool) -> Sequence[SignOff]:
         from usage_explore.validation.signed_periods import signoffs_of
 
@@ -297,8 +308,10 @@ class Decisions(SavedViews, Rates):
             with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
                 scoped = period.replace(organization_id=own).resolve(now)
                 signed = [*signoffs_of(signoffs.signoffs(kept, own, whole=False), scoped)]
-                whole = signoffs.signoffs(kept, own, only=signed[0].id) if with_usage and signed else []
-                return [*(whole or signed[:1]), *signed[1:]]
+                if not with_usage:
+                    return signed
+                whole = [signoffs.signoffs(kept, own, only=one.id) for one in signed[:_MOST_COMPARED]]
+                return [*itertools.chain.from_iterable(whole), *signed[_MOST_COMPARED:]]
         except RecordError:
             return ()  # a request for sign-offs says it
 
@@ -328,11 +341,11 @@ class Decisions(SavedViews, Rates):
         from usage_explore.validation import signed_amounts, signed_overlaps, signed_periods, signed_usage
 
         expect_instance("signoff", signoff, SignOff)
-        period = signed_usage.signed_period(signoff)
+        period = signoffs.signed_period(signoff)
         if until is not None:
             return self._changes_until(signoff, until)
         later = signed_periods.overlapping(signoff, self.signoffs())
-        periods = [signed_usage.signed_period(other) for other in later]
+        periods = [signoffs.signed_period(other) for other in later]
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
@@ -367,10 +380,10 @@ class Decisions(SavedViews, Rates):
 
     def _changes_until(self, signoff: SignOff, until: SignOff) -> Changes:
         """What changed from a sign-off to a later one of its period."""
-        from usage_explore.validation import signed_again, signed_periods, signed_usage
+        from usage_explore.validation import signed_again, signed_periods
 
         expect_instance("until", until, SignOff)
-        period = signed_usage.signed_period(signoff)
+        period = signoffs.signed_period(signoff)
         if until.signed_at <= signoff.signed_at or signed_periods.last_signoff([until], period) is None:
             raise QueryError([Fault("until", "is no later sign-off of the same period; leave it out, or give one")])
         with self._transaction(period) as (connection, scoped):

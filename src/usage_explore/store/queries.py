@@ -248,13 +248,14 @@ class Queries(Rates, Lookups):
         """Validate a billing period, by default last month: findings with their events and amounts.
 
         Examines the events ingested until the period's `as_of`, by default the settle time ago, so that a repetition
-        gives the same numbers; later arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and
-        may still gain events. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame),
-        `wallets` the customers' preferred currencies (the same, or a mapping), `control` the totals by day that a
-        gateway, provider or FOCUS bill counted (as invoices), `prices` the price book that the lines' amounts are
-        compared with, as for `rate` (by default the table `usage_prices`); `bounds` override those of the checks (a
-        `.toml` file, or its tables as a mapping), by default the configured ones; `checks` names checks, default all;
-        `progress` is called with a check's name and the part of it that is done, 0 to 1.
+        gives the same numbers (of a period that is over the last arrival, or a sign-off's `as_of`, until then); later
+        arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and may still gain events.
+        `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame), `wallets` the customers'
+        preferred currencies (the same, or a mapping), `control` the totals by day that a gateway, provider or FOCUS
+        bill counted (as invoices), `prices` the price book that the lines' amounts are compared with, as for `rate` (by
+        default the table `usage_prices`); `bounds` override those of the checks (a `.toml` file, or its tables as a
+        mapping), by default the configured ones; `checks` names checks, default all; `progress` is called with a
+        check's name and the part of it that is done, 0 to 1.
 
         Raises `QueryError` for an invalid query, check, invoice line, preference, control total or bound, `ScopeError`,
         `DatabaseError`.
@@ -275,6 +276,9 @@ class Queries(Rates, Lookups):
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
             settled, settle = self._settled(connection, scoped, now)
+            if requested.as_of is None and settled.as_of is not None:
+                times = [settled.as_of, *(one.as_of for one in signed if one.as_of <= now - self.settle)]
+                settled = settled.replace(as_of=max(times))
             directory = self._directory(connection, scoped)
             inputs, texts = self._with_directory_ids(directory, inputs)
             plan = dataclasses.replace(plan, inputs=inputs)
@@ -299,6 +303,7 @@ class Queries(Rates, Lookups):
                 settle,
                 directory.names,
                 signed,
+                bool(signed) and self._scope.holds_several(connection, self.table),
             )
             self._hint(connection, settled, empty=not (validation.totals.events or validation.unexamined))
             names = texts | directory.names(validation.ids())
@@ -306,7 +311,7 @@ class Queries(Rates, Lookups):
             return dataclasses.replace(validation, names=names, files=files)
 
     def _signoffs_of(self, period: Period, *, with_usage: bool) -> Sequence[SignOff]:
-        """The sign-offs of a period, newest first, without the usage of any but the last; none where none are kept."""
+        """The sign-offs of a period, newest first; `with_usage` with that of the newest four."""
         return ()
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:

@@ -54,7 +54,6 @@ _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 MAX_FINDINGS_PER_CHECK = 100
 """Findings of one check, or of one kind of it; its note counts the others."""
 
-
 AFTER_SIGN_OFF = "after sign-off"
 """The kind of findings on all that arrived after the period was signed."""
 
@@ -373,16 +372,14 @@ class Examination:
     """Called by a check that takes long with the part that is done, 0 to 1."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What one check computes and another one needs as well, by the name of the first."""
-
     signed: SignOff | None = None
     """The sign-off of the period whose `as_of` is taken as the time of finalization, as none was given; else None."""
-
-    signoffs: tuple[SignOff, ...] = ()
-    """The sign-offs of the period since it was over, newest first, without those after `as_of`; none where a time of
-    finalization was given."""
-
+    kept_signoffs: tuple[SignOff, ...] = ()
+    """The sign-offs of the period since it was over, newest first, without those after `as_of`: what they froze."""
     exists_since: datetime | None = None
     """The time of the organization's first event, if older ones were removed and the period begins before it."""
+    is_one_of_several: bool = False
+    """Whether the table has other organizations, too: commands must name this one."""
 
     @property
     def closed_until(self) -> datetime:
@@ -398,6 +395,11 @@ class Examination:
     def begins(self) -> datetime:
         """Since when usage can be complete: the period's begin, or the first event after removed ones."""
         return self.exists_since or self.period.span[0]
+
+    @property
+    def signoffs(self) -> tuple[SignOff, ...]:
+        """The `kept_signoffs` by whose times arrivals are judged: none where a time of finalization was given."""
+        return () if self.signed is None and self.period.finalized_at is not None else self.kept_signoffs
 
     @property
     def earlier_signoffs(self) -> tuple[SignOff, ...]:

@@ -4,7 +4,7 @@ sign-off has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import zip_longest
@@ -14,12 +14,12 @@ from uuid import UUID
 from usage_explore import formatting
 from usage_explore.decimals import plain, total
 from usage_explore.pricing.currencies import rounded_amount
+from usage_explore.records.signoffs import Key, SignOff, period_words
 from usage_explore.validation.signed_removals import TO_CHECK
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.names import Names
-    from usage_explore.records.signoffs import Key, SignOff
     from usage_explore.validation.signed_usage import Change, Reason
 
 _Group = tuple[str, str, str | None]
@@ -102,7 +102,8 @@ class TakenOver:
         """The expected amounts with their currencies, a line each."""
         return [(line.amount_currency, line.amount) for line in self.corrections if line.amount is not None]
 
-    def sentence(self, period_words: Callable[[SignOff], str]) -> str:
+    @property
+    def sentence(self) -> str:
         """`2 corrections (+2.00 USD) are in sign-off 1f0c2a91 (1–30 Sep 2026, UTC, signed by ana)`.
 
         Without expected amounts the external cost is named, and without that the number of events.
@@ -121,11 +122,11 @@ class TakenOver:
         verb = "is" if len(self.corrections) == 1 else "are"
         return f"{formatting.counted(len(self.corrections), 'correction')} ({', '.join(numbers)}) {verb} in {where}"
 
-    def to_dict(self, period_words: Callable[[SignOff], str], names: Names) -> dict[str, Any]:
+    def to_dict(self, names: Names) -> dict[str, Any]:
         """The corrections as JSON carries them, with the ids of the sign-offs."""
         return {
             "sign_offs": [str(one.id) for one in self.signoffs],
-            "sentence": self.sentence(period_words),
+            "sentence": self.sentence,
             "rows": [line.to_dict(names) for line in self.corrections],
         }
 

@@ -257,18 +257,20 @@ class Plan:
         settle: timedelta | None,
         names_of: Callable[[Iterable[tuple[str, UUID]]], Names],
         signoffs: Sequence[SignOff] = (),
+        is_one_of_several: bool = False,
     ) -> Validation:
         """The period, resolved and with its `as_of`, examined on the connection's snapshot.
 
         `settle` is the settle time that `as_of` follows from, None where it was given; `names_of` reads the directory.
         What arrived after the last of the period's `signoffs`, newest first, is what arrived after finalization, unless
-        that was given, or the sign-off was made before the period was over.
+        that was given, or the sign-off was made before the period was over. `is_one_of_several` says whether commands
+        that findings advise must name the organization.
         """
         if any(check.needs == "invoices" for check in self.checks):  # with the files that they are read with
             self.inputs.check_currencies()
         examined, signed = period, signoffs[0] if signoffs else None
         end = period.as_of or now
-        known = tuple(one for one in signoffs if period.finalized_at is None and period.span[1] <= one.as_of <= end)
+        known = tuple(one for one in signoffs if period.span[1] <= one.as_of <= end)
         if signed and period.finalized_at is None and period.span[1] <= signed.as_of < (period.as_of or now):
             examined = period.replace(finalized_at=signed.as_of)
         examination = Examination(
@@ -276,12 +278,13 @@ class Plan:
             table=table,
             period=examined,
             signed=None if examined == period else signed,
-            signoffs=known,
+            kept_signoffs=known,
             now=now,
             totals=Totals(events=0, metrics={}, costs={}),
             extracts=extracts,
             inputs=self.inputs,
             names_of=names_of,
+            is_one_of_several=is_one_of_several,
         )
         statement = totals_statement(table, period)
         rows = list(examination.rows(statement))

@@ -254,9 +254,12 @@ class Review:
         decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
         if self.previous is None:
             start = "First run of this period that is kept: every finding is new"
-            if self.with_files is not None and _lacking(self.with_files, self.validation):
-                later = formatting.minute(self.with_files.made_at.astimezone(zone))
-                start = f"No run of this period from before these checks is kept; the run of {later} is later"
+            later = [run.made_at for run in self.runs if run.made_at > self.validation.now]
+            if later and self.runs[0].report_hash == self.report_hash:
+                later = later[1:]  # it is kept itself
+            if later:
+                made = formatting.minute(later[0].astimezone(zone))
+                start = f"No run of this period from before these checks is kept; the run of {made} is later"
             return f"{start}; {', '.join(decided)}." if decided else f"{start}."
         made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
@@ -385,21 +388,30 @@ def review(
 def _unseen(
     validation: Validation, runs: Sequence[Run], own: Sequence[Identity], decisions: Sequence[Decision], now: datetime
 ) -> tuple[tuple[Run, RecordedFinding], ...]:
-    """The open findings of earlier runs of which a validation without their files says nothing, see `Review`."""
+    """The open findings of earlier runs of which a validation without their files says nothing, see `Review`.
+
+    Nor does a later run without them: a finding stays until its check is given the same files again.
+    """
     unseen: list[tuple[Run, RecordedFinding]] = []
-    asked = {result.check.name for result in validation.results}
-    last = {
-        check: run
-        for run in reversed(runs)
-        for check in asked.intersection(run.checks)
-        if lacked_files(check, run.files, validation.files)
+    read: dict[str, list[Mapping[str, Mapping[str, str]]]] = {
+        result.check.name: [validation.files] for result in validation.results
     }
-    for run in {run.id: run for run in last.values()}.values():
-        theirs = decided([one for one in run.findings if last.get(one.identity.check) is run], decisions, now)
-        shown = set(matched(own, [item.finding.identity for item in theirs]).values())
+    known = [*own]
+    for run in runs:
+        checks = {
+            check
+            for check in run.checks
+            if check in read and all(lacked_files(check, run.files, files) for files in read[check])
+        }
+        for check in checks:
+            read[check].append(run.files)
+        theirs = decided([one for one in run.findings if one.identity.check in checks], decisions, now)
+        found = [item.finding.identity for item in theirs]
+        shown = set(matched(known, found).values())
         unseen += [
             (run, item.finding) for index, item in enumerate(theirs) if index not in shown and item.settled is None
         ]
+        known += found
     return tuple(sorted(unseen, key=lambda pair: (RANK.get(pair[1].severity, 0), -pair[1].events)))
 
 

@@ -14,11 +14,11 @@ from usage_explore import formatting
 from usage_explore.decimals import decimal_context
 from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.pricing.table import PRICES_TABLE
-from usage_explore.records.signoffs import SignOff, UsageLine
+from usage_explore.records.signoffs import SignOff, UsageLine, signed_period
 from usage_explore.validation.signed_amounts import amount_changes, amount_lines, rated_keys
 from usage_explore.validation.signed_periods import last_signoff
 from usage_explore.validation.signed_removals import Lines, Removals, by_cause, removals
-from usage_explore.validation.signed_usage import Change, Changes, changed, key_order, signed_period
+from usage_explore.validation.signed_usage import Change, Changes, changed, key_order
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:

@@ -17,21 +17,13 @@ from usage_explore import formatting
 from usage_explore.decimals import difference
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import Key, SignOff
+from usage_explore.records.signoffs import Key, SignOff, period_words, signed_period
 from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
 from usage_explore.validation.signed_periods import contains, covers, filter_values, has_filters_of, has_key, overlaps
 from usage_explore.validation.signed_removals import TO_CHECK, with_digest
-from usage_explore.validation.signed_usage import (
-    LATE,
-    SIGNED_TWICE,
-    Change,
-    Changes,
-    key_order,
-    period_words,
-    signed_period,
-)
+from usage_explore.validation.signed_usage import LATE, SIGNED_TWICE, Change, Changes, key_order
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:

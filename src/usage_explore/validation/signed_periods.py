@@ -11,9 +11,8 @@ from usage_explore import formatting
 from usage_explore.errors import QueryError
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import SLOT, Key, SignOff
+from usage_explore.records.signoffs import SLOT, Key, SignOff, period_words, signed_period
 from usage_explore.validation.review import period_key
-from usage_explore.validation.signed_usage import period_words, signed_period
 from usage_explore.validation.usage_sums import joined
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")

@@ -22,11 +22,9 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, fun
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, rfc3339, total
-from usage_explore.errors import RecordError
 from usage_explore.names import NO_NAMES, Names
-from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import Key, SignOff, UsageLine
+from usage_explore.records.signoffs import Key, SignOff, UsageLine, signed_period
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, TakenOver, corrections, decimal_text, money_words
@@ -156,6 +154,12 @@ class Changes:
         """The lines of which may be some to bill, and billing has to find out how much."""
         return tuple(line for line in self.lines if line.correction == "check")
 
+    @property
+    def is_late(self) -> bool:
+        """Whether all usage that changed are events that arrived after the signed `as_of`."""
+        reasons = {row.reason for row in self.rows} - {"expected amount"}
+        return bool(reasons) and reasons <= LATE
+
     def events(self, reason: Reason) -> int:
         """The events more, or with a minus fewer, for a reason."""
         return sum(row.events for row in self.rows if row.reason == reason)
@@ -172,7 +176,7 @@ class Changes:
     @cached_property
     def sentence(self) -> str:
         """`own_parts`, then the corrections in later sign-offs; `nothing changed since` without any change."""
-        taken = [one.sentence(period_words) for one in self.taken_over]
+        taken = [one.sentence for one in self.taken_over]
         own = "; ".join(self.own_parts) or ("nothing to bill here" if taken else "nothing changed since")
         return "; ".join([own, *taken])
 
@@ -296,7 +300,7 @@ class Changes:
             "content_not_compared": self.content_note or None,
             "unpriced_events": self.unpriced_events,
             "overlap": self.overlap_note or None,
-            "in_later_sign_offs": [one.to_dict(period_words, self.names) for one in self.taken_over],
+            "in_later_sign_offs": [one.to_dict(self.names) for one in self.taken_over],
             "rows": [line.to_dict(self.names) for line in self.lines],
         }
 
@@ -315,21 +319,6 @@ def changes_csv(frame: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
         else:
             columns[name] = values
     return frames.csv_bytes(columns, escape_formulas)
-
-
-def signed_period(signoff: SignOff) -> Period:
-    """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version, `RecordError`."""
-    period = Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
-    if period.window or period.is_relative:
-        raise RecordError(
-            f"The sign-off {signoff.id} has no period of fixed times in `params`; restore it from a backup"
-        )
-    return period
-
-
-def period_words(signoff: SignOff) -> str:
-    """The signed period in words."""
-    return describe(signed_period(signoff).replace(as_of=None))
 
 
 _KNOWN, _LATE, _SIGNED_LATER = -1, -2, -3

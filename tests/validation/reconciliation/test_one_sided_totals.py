@@ -69,6 +69,7 @@ def test_a_charge_of_no_quantity_without_usage_is_as_high_as_one_of_quantity_1(
     assert finding.too_high == ((("EUR", Decimal(500)),) if amount > 0 else ())
     side = "much" if amount > 0 else "little"
     assert f"but has no usage of it, 500.00 EUR too {side}" in finding.sentence
+    assert "without a currency" not in finding.sentence
     assert "2 of 3 totals" in str(validation.results[0].outcome)
     found = validated(store, [*right, line(who, 1, amount, **more)], *prices).findings
     (one,) = [finding for finding in found if finding.kind == "extra"]  # without a book its unit price is one, too

@@ -17,9 +17,9 @@ from sqlalchemy import Select, Table, false, func, select
 from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.files.open import SUFFIXES
 from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
-from usage_explore.pricing.currencies import rounded_sums
+from usage_explore.pricing.currencies import signed_sums
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import SignOff
+from usage_explore.records.signoffs import SignOff, corrections_command
 from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
@@ -232,18 +232,19 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
 def _after_sign_off(examination: Examination, signed: SignOff, changes: list[_Change]) -> Finding:
     """All of it at once: the sign-off has the corrections, by customer and metric."""
     later = UsageSum.of_sums([change.later for change in changes])
-    costs = joined([f"+{words}" for words in rounded_sums(later.amounts)])
+    costs = joined(signed_sums(later.amounts))
     size = f"+{counted(later.events, 'event')} of {counted(len(later.customers), 'customer')}"
     when = span_in(later.since, later.until, examination.period.zone)
     is_file = signed.basis is not None and signed.basis.prices.lower().endswith((".toml", *SUFFIXES))
     prices = " --prices FILE" if is_file else ""  # without them the corrections have no amounts
+    command = corrections_command(signed, prices, is_one_of_several=examination.is_one_of_several)
     return Finding(
         check=NAME,
         kind=AFTER_SIGN_OFF,
         severity=min((_severity(change) for change in changes), key=list(SEVERITIES).index),
         sentence=f"Arrived after {signed_words(signed, examination.period.zone)}: {size}, {when}"
         f"{f', external cost {costs}' if costs else ''};"
-        f" `usage-explore signoffs {str(signed.id)[:8]}{prices} --csv FILE.csv` has the corrections.",
+        f" `{command}` has the corrections.",
         question=examination.events_question(ingested_after=signed.as_of + INSTANT),
         facts=((SIGN_OFF_FACT, str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),
         is_general=True,

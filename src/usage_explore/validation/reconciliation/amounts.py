@@ -12,6 +12,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
 from usage_explore.pricing.currencies import exact_sums, scale
 from usage_explore.query.queries import Period
+from usage_explore.records.signoffs import corrections_command
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     CHANGED_AFTER_SIGN_OFF,
@@ -177,6 +178,7 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             row.amount_differences = added_amounts(
                 [[(code, paid) for code, paid in charged if code is not None and paid is not None]]
             )
+            row.currency, row.amount_difference = _largest(row.amount_differences)
             continue
         if amount is not None:
             row.currency = row.lines[0].currency
@@ -293,7 +295,7 @@ def earlier_sign_off_causes(
             continue
         words = (
             f"what had arrived by {signed_words(signoff, examination.period.zone)}, which was signed again;"
-            f" `usage-explore signoffs {str(signoff.id)[:8]} --csv FILE.csv` has what came between"
+            f" `{corrections_command(signoff, is_one_of_several=examination.is_one_of_several)}` has what came between"
         )
         (_, last), now = examination.signed_span or (None, None), known(period)
         signed = known(period.replace(as_of=last))
@@ -363,7 +365,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     examination = differences.examination
     cause, signed = rows[0].cause, examination.signed
     if cause is not None and cause.name == CHANGED_AFTER_SIGN_OFF:
-        signed = examination.signoffs[0]
+        signed = examination.kept_signoffs[0]
     assert cause is not None  # noqa: S101 - `common_causes` groups by it
     since, until = examination.period.span
     span = span_in(since, until, examination.period.zone)

@@ -107,7 +107,6 @@ from usage_explore.validation.reconciliation.expected import (
     billed_in,
     by_key,
     by_unit,
-    compare_without_late,
 )
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices, position
@@ -124,7 +123,13 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
     general_price_causes,
     one_wallet_causes,
 )
-from usage_explore.validation.reconciliation.signed_causes import changed_after_sign_off_causes
+from usage_explore.validation.reconciliation.signed_causes import (
+    Signed,
+    billed_since,
+    changed_after_sign_off_causes,
+    compare_as_known,
+    compare_quantities_as_known,
+)
 from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
 from usage_explore.validation.unknown_customers import unknown_customers
 
@@ -180,11 +185,12 @@ def examine(examination: Examination) -> Outcome:
         return nothing_compared(examination, NAME, "invoice line", reason)
     columns, tolerance = invoices.columns, invoices.tolerance
     has_prices = examination.inputs.prices is not None
+    signed = Signed.of(examination, columns)
     beyond: list[Row] = []
     if has_prices:
-        rows, beyond = _with_prices(examination, lines.compared, invoices)
+        rows, beyond = _with_prices(examination, lines.compared, invoices, signed)
     else:
-        rows = _without_prices(examination, lines.compared, invoices)
+        rows = _without_prices(examination, lines.compared, invoices, signed)
     examination.progress(0.8)
     set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
@@ -224,7 +230,10 @@ def examine(examination: Examination) -> Outcome:
     amounts_left = unchecked(rows) if has_prices else _not_checked(examination)
     mark_other_currencies(rows)
     return Outcome(
-        findings=(*common, *findings, *further_findings(differences, others), *charged, *unit_prices),
+        findings=(
+            *(*common, *findings, *further_findings(differences, others), *charged, *unit_prices),
+            *billed_since(examination, signed, rows, tolerance),
+        ),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
         unchecked="; ".join(filter(None, (amounts_left, _without_currency(lines)))),
@@ -239,7 +248,9 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> list[Row]:
+def _without_prices(
+    examination: Examination, lines: list[InvoiceLine], invoices: Invoices, signed: list[Signed]
+) -> list[Row]:
     """The lines compared with quantities."""
     columns, tolerance = invoices.columns, invoices.tolerance
     usage = usage_by_key(examination, columns)
@@ -252,14 +263,17 @@ def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices
         return {key: Expected(of_key.quantity, of_key.quantity) for key, of_key in used.items()}
 
     earlier_sign_off_causes(examination, rows, known, tolerance)
-    changed_after_sign_off_causes(examination, columns, rows, tolerance)
+    changed_after_sign_off_causes(examination, signed, rows, tolerance)
     unexplained = [row for row in rows if row.is_open]
     explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
+    compare_quantities_as_known(next(iter(signed), None), rows, tolerance)
     quantity_causes(examination, columns, rows, tolerance)
     return rows
 
 
-def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> tuple[list[Row], list[Row]]:
+def _with_prices(
+    examination: Examination, lines: list[InvoiceLine], invoices: Invoices, signed: list[Signed]
+) -> tuple[list[Row], list[Row]]:
     """The lines compared with billable quantities and amounts; and what they charge beyond those of other periods."""
     columns, tolerance = invoices.columns, invoices.tolerance
     book, zone = cast("PriceBook", examination.inputs.prices), examination.period.zone
@@ -286,13 +300,11 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     def is_right(row: Row, expected: Expected) -> bool:
         return matches(row, expected, tolerance)
 
-    if early is not None:
-        compare_without_late(rows, early, tolerance, is_right)
     charges = compare_amounts(rows)
     alternatives = {} if early is None else {LATE: early}
     explain_by(rows, alternatives, {}, is_right)
     earlier_sign_off_causes(examination, rows, lambda signed: by_key(priced.rated(signed), columns), tolerance)
-    changed_after_sign_off_causes(examination, columns, rows, tolerance)
+    changed_after_sign_off_causes(examination, signed, rows, tolerance)
     rounded = {id(charge.row) for charge in charges if is_rounding(charge)}
     one_wallet_causes(priced, columns, (row for row in rows if row.is_open and id(row) not in rounded), is_right)
     unexplained = [row for row in rows if row.is_open]
@@ -303,6 +315,9 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         if early is not None:
             alternatives[BOTH] = by_key(priced.once(customers, early=True), columns)
         explain_by(unexplained, alternatives, duplicates, is_right)
+    again = compare_as_known(next(iter(signed), None), rows, early, tolerance, is_right)
+    compared = {id(row) for row in again}
+    charges = [charge for charge in charges if id(charge.row) not in compared] + compare_amounts(again)
     swapped_causes([row for row in rows if row.status in (*QUANTITY_STATUSES, "wrong amount") and not row.explained_by])
     for cause, expected in alternatives.items():
         alternative_amount_causes(cause, expected, [charge for charge in charges if not charge.row.explained_by])

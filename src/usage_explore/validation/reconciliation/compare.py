@@ -114,6 +114,8 @@ class Row:
     `amount_difference` is rounded, as the amounts are that it follows from. `beyond` is the part of
     its amount differences that a row of its own has, by currency: what a line with the quantity of another period
     charges beyond the amount of that one. `of_period` of such a row is that period, whose usage it expects.
+    `beside_changes` says what an unexplained difference has to do with usage that was changed, see `signed_causes`;
+    `known_events` are those of its usage before that, if it is compared with these.
     """
 
     key: Key
@@ -134,6 +136,8 @@ class Row:
     is_estimate: bool = False
     beyond: Mapping[str, Decimal] = field(default_factory=dict)
     of_period: tuple[datetime, datetime] | None = None
+    beside_changes: str = ""
+    known_events: int | None = None
 
     @property
     def invoiced(self) -> Decimal | None:

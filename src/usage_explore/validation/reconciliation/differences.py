@@ -325,7 +325,7 @@ class Differences:
                 invoiced=in_sentence(row.invoiced or Decimal(0)),
                 recomputed=self._recomputed(row),
                 difference=in_sentence(row.difference.copy_abs()),
-                events=counted(row.events, "event"),
+                events=counted(row.events if row.known_events is None else row.known_events, "event"),
                 charged="" if row.expected is None else exact_sums(known_amounts(row, row.expected)),
                 expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
@@ -365,6 +365,8 @@ class Differences:
         if not row.explained_by:
             if row.status == "wrong amount":
                 return "; no other price or tier of the price book, nor a factor of the whole, gives that"
+            if row.beside_changes:
+                return f"; {row.beside_changes}"
             if self.examination.period.finalized_at is None:
                 return "; duplicates do not account for it; late events are not known without the time of finalization"
             return "; neither late events nor duplicates account for it"

@@ -303,27 +303,6 @@ def accept_other_quantity(row: Row, tolerance: Decimal) -> None:
             row.status, row.difference = "matched", off
 
 
-def compare_without_late(
-    rows: Iterable[Row],
-    early: Mapping[Key, Expected],
-    tolerance: Decimal,
-    matches: Callable[[Row, Expected], bool],
-) -> None:
-    """Compare lines of exactly what was used without late events with this, where their amount is wrong for it.
-
-    Compared with the usage now, the amount of the late events, which are a finding of their own, would hide that.
-    """
-    for row in rows:
-        if row.usage is None or not row.usage.late_events or row.status not in ("over-billed", "under-billed"):
-            continue
-        was = early.get(row.key, Expected())
-        off = Decimal(difference(row.invoiced or Decimal(0), was.quantity))
-        if was.is_priced and row.wallets is None and off.copy_abs() <= tolerance and not matches(row, was):
-            events = row.usage.events - row.usage.late_events
-            row.usage = replace(row.usage, events=events, quantity=was.quantity, late_events=0, late=Decimal(0))
-            row.expected, row.status, row.difference = was, "matched", off
-
-
 def by_unit(
     rows: Iterable[Row],
     early: Mapping[Key, Expected] | None,

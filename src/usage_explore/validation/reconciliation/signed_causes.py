@@ -1,76 +1,430 @@
-"""Lines that have what was signed, while the usage under the sign-off was changed or removed since.
+"""Lines of usage that arrived late, or was changed or removed under the sign-off, compared with what they bill.
 
-What arrived late is known by its time. An event that `load --replace` or a statement changed, added with an earlier
-`ingested_at` or removed is in no finding, only in the sign-off's corrections, which have exactly the difference: named,
-it is not credited twice.
+What changed since is in the sign-off's corrections, and what arrived late a finding of its own. A line of exactly what
+was signed is explained by that. One with a further error is compared with what was known when it was made: compared
+with the usage now, its difference would have the change, too, which would then be billed or credited twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import difference, total
-from usage_explore.validation.check import CHANGED_AFTER_SIGN_OFF, Examination, added_amounts, signed_words
+from usage_explore.formatting import counted, span_in
+from usage_explore.pricing.fields import prices_hash
+from usage_explore.records.signoffs import SignOff, corrections_command
+from usage_explore.validation.check import (
+    CHANGED_AFTER_SIGN_OFF,
+    EARLIER_SIGN_OFF,
+    SIGN_OFF_FACT,
+    Examination,
+    Finding,
+    added_amounts,
+    signed_words,
+)
+from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import Cause, set_cause
-from usage_explore.validation.reconciliation.compare import Row
+from usage_explore.validation.reconciliation.compare import (
+    LATE,
+    QUANTITY_STATUSES,
+    Key,
+    Row,
+    Status,
+    Usage,
+    compared_row,
+)
+from usage_explore.validation.reconciliation.differences import NAME
+from usage_explore.validation.reconciliation.expected import Expected, accept_other_quantity
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.usage_sums import customers_words
 
 _Key = tuple[UUID, str | None, str | None]
 """Customer, metric, and wallet where lines name it."""
 
-_OPEN = ("over-billed", "under-billed", "missing", "extra")
+_WRONG: tuple[Status, ...] = (*QUANTITY_STATUSES, "wrong amount")
+"""Statuses of rows whose quantity or amount differs."""
+
+_NEARER = 10
+"""Factor by which lines are nearer to one of two quantities that they are of."""
+
+
+class _Known(NamedTuple):
+    """A row, and the usage of its key before that changed; `expected` is empty without a price book."""
+
+    row: Row
+    events: int
+    quantity: Decimal
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What a sign-off has by customer and metric, and wallet where lines name it."""
+
+    signoff: SignOff
+    by_key: Mapping[_Key, list[tuple[int, Decimal]]]
+    amounts: Mapping[_Key, list[tuple[str, Decimal]]]
+    metric: int
+    wallet: int
+    is_same_book: bool
+
+    @classmethod
+    def of(cls, examination: Examination, columns: tuple[str, ...]) -> list[Signed]:
+        """What each sign-off that has usage has, newest first."""
+        return [cls._of(examination, signed, columns) for signed in examination.kept_signoffs if signed.usage]
+
+    @classmethod
+    def _of(cls, examination: Examination, signed: SignOff, columns: tuple[str, ...]) -> Signed:
+        preferences = examination.inputs.preferences
+        by_wallet = "wallet_currency" in columns
+
+        def signed_key(customer: str, metric: str, named: str | None) -> _Key:
+            id_ = UUID(customer)
+            known = named if preferences is None else preferences.destination(id_, named)
+            return id_, metric, known if by_wallet else None
+
+        usage: dict[_Key, list[tuple[int, Decimal]]] = {}
+        for line in signed.usage:
+            usage.setdefault(signed_key(*line.key[:3]), []).append((line.events, line.quantity))
+        amounts: dict[_Key, list[tuple[str, Decimal]]] = {}
+        for priced in signed.amounts:
+            amounts.setdefault(signed_key(*priced.key[:3]), []).append((priced.key[3] or "", priced.amount))
+        metric, wallet = (
+            columns.index(name) + 1 if name in columns else 0 for name in ("metric_key", "wallet_currency")
+        )
+        basis, book = signed.basis, examination.inputs.prices
+        is_same_book = basis is not None and book is not None and basis.prices_hash == prices_hash(book.prices)
+        return cls(signed, usage, amounts, metric, wallet, is_same_book)
+
+    def groups(self, rows: Iterable[Row]) -> dict[_Key, list[Row]]:
+        """The rows by customer, metric, and wallet where lines name it.
+
+        Where they do not name the metric, it is that of the usage with a price; without one the row is left out.
+        """
+        groups: dict[_Key, list[Row]] = {}
+        for row in rows:
+            priced = row.expected.lines if row.expected is not None else ()
+            metrics = [row.key[self.metric]] if self.metric else [*{line.metric_key for line in priced}]
+            if len(metrics) == 1:
+                key = (row.key[0], metrics[0], row.key[self.wallet] if self.wallet else None)
+                groups.setdefault(key, []).append(row)
+        return groups
+
+    def usage(self, key: _Key, *, is_count: bool) -> tuple[int, Decimal]:
+        """The signed number of events, and the quantity."""
+        was = self.by_key.get(key, [])
+        events = sum(events for events, _ in was)
+        return events, Decimal(events) if is_count else total(number for _, number in was)
+
+    def has_lines(
+        self,
+        key: _Key,
+        rows: Sequence[Row],
+        lines: Sequence[InvoiceLine],
+        tolerance: Decimal,
+    ) -> bool:
+        """Whether the lines of a key's rows have what was signed; of a maximum and the like the amount alone was."""
+        if key not in self.by_key and any(line.amount for line in lines):
+            return False  # a charge without any usage
+        kinds = {row.expected.counts_events for row in rows if row.expected is not None}
+        _, quantity = self.usage(key, is_count=True in kinds)
+        off = Decimal(difference(total(line.quantity for line in lines), quantity))
+        fits = off.is_finite() and abs(off) <= tolerance
+        if None in kinds:
+            is_new = key not in self.by_key and not lines
+            return is_new or (self.charges(key, lines) and self._has_other_amounts(key, rows))
+        signed = {code for code, _ in self.amounts.get(key, ())}
+        known = all(line.currency is not None and line.amount is not None for line in lines)
+        others = signed.isdisjoint(line.currency for line in lines)  # a finding of its own
+        return fits and (not signed or not known or others or self.charges(key, lines))
+
+    def charges(self, key: _Key, lines: Sequence[InvoiceLine]) -> bool:
+        """Whether lines have the signed amounts, in each currency."""
+        billed = [(line.currency, line.amount) for line in lines]
+        known = [(currency, amount) for currency, amount in billed if currency is not None and amount is not None]
+        signed = self.amounts.get(key, [])
+        return bool(signed) and len(known) == len(billed) and _sums(known) == _sums(signed)
+
+    def _has_other_amounts(self, key: _Key, rows: Iterable[Row]) -> bool:
+        """Whether other amounts are expected of a key's rows than were signed."""
+        expected = (pair for row in rows if row.expected is not None for pair in row.expected.amounts.items())
+        return _sums(expected) != _sums(self.amounts.get(key, []))
+
+    def has_other_usage(self, key: _Key, rows: Iterable[Row], tolerance: Decimal) -> bool:
+        """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts."""
+        rows = list(rows)
+        kinds = {row.expected.counts_events for row in rows if row.expected is not None}
+        if None in kinds:
+            return bool(self.amounts.get(key)) and self._has_other_amounts(key, rows)
+        _, was = self.usage(key, is_count=True in kinds)
+        off = Decimal(difference(total(row.usage.quantity for row in rows if row.usage is not None), was))
+        return not off.is_finite() or abs(off) > tolerance
+
+    def changed_customers(self, rows: Sequence[Row]) -> set[UUID]:
+        """The customers that have other usage than was signed, without what arrived late.
+
+        Billable quantities that are no sums, such as maxima, are compared by the number of events and the amounts. By
+        the prices that were signed, other amounts of the same quantity are those of usage that moved between wallets.
+        """
+        signed: dict[UUID, list[tuple[int, Decimal]]] = defaultdict(list)
+        known: dict[UUID, list[tuple[int, Decimal]]] = defaultdict(list)
+        amounts: dict[UUID, list[tuple[str, Decimal]]] = defaultdict(list)
+        for (customer, *_), was in self.by_key.items():
+            signed[customer] += was
+        for (customer, *_), priced in self.amounts.items():
+            amounts[customer] += priced
+        expected: dict[UUID, list[tuple[str, Decimal]]] = defaultdict(list)
+        without_sum: set[UUID] = set()
+        late: set[UUID] = set()
+        for row in rows:
+            if row.usage is not None:
+                quantity = total((row.usage.quantity, row.usage.late.copy_negate()))
+                known[row.key[0]].append((row.usage.events - row.usage.late_events, quantity))
+                if row.usage.late_events:
+                    late.add(row.key[0])
+            if row.expected is not None:
+                expected[row.key[0]] += row.expected.amounts.items()
+                if row.expected.counts_events is not False:
+                    without_sum.add(row.key[0])
+
+        def has_changed(customer: UUID) -> bool:
+            was, now = signed[customer], known[customer]
+            if sum(events for events, _ in was) != sum(events for events, _ in now):
+                return True
+            has_other_amounts = _sums(amounts[customer]) != _sums(expected[customer])
+            if customer in without_sum:
+                return bool(amounts[customer]) and has_other_amounts
+            has_moved = self.is_same_book and customer not in late and has_other_amounts
+            return has_moved or total(number for _, number in was) != total(number for _, number in now)
+
+        return {customer for customer in signed.keys() | known.keys() if has_changed(customer)}
 
 
 def changed_after_sign_off_causes(
-    examination: Examination, columns: tuple[str, ...], rows: Sequence[Row], tolerance: Decimal
+    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
 ) -> None:
-    """Set the cause of rows whose lines have the quantity, and the amounts if known, that the last sign-off has.
+    """Set the cause of rows whose lines have the quantity, and the amounts if known, that a sign-off has.
 
     Of the same customer and metric, and wallet where lines name it: with further columns, all of these rows together.
+    Lines of the usage now that charge the amounts of the last sign-off are explained by it, too.
     """
-    signed = examination.signoffs[0] if examination.signoffs else None
-    if signed is None or not signed.usage or "metric_key" not in columns:
+    if not signed:
         return
-    preferences = examination.inputs.preferences
-    by_wallet = "wallet_currency" in columns
-
-    def signed_key(customer: str, metric: str, named: str | None) -> _Key:
-        id_ = UUID(customer)
-        known = named if preferences is None else preferences.destination(id_, named)
-        return id_, metric, known if by_wallet else None
-
-    usage: dict[_Key, list[tuple[int, Decimal]]] = {}
-    for line in signed.usage:
-        usage.setdefault(signed_key(*line.key[:3]), []).append((line.events, line.quantity))
-    amounts: dict[_Key, list[tuple[str, Decimal]]] = {}
-    for priced in signed.amounts:
-        amounts.setdefault(signed_key(*priced.key[:3]), []).append((priced.key[3] or "", priced.amount))
-    groups: dict[_Key, list[Row]] = {}
-    metric, wallet = columns.index("metric_key") + 1, columns.index("wallet_currency") + 1 if by_wallet else 0
+    last, zone = signed[0], examination.period.zone
+    words = signed_words(last.signoff, zone)
+    since = f"the usage was changed since, and `{_command(examination, last.signoff)}` has exactly this difference"
+    customers = last.changed_customers(rows)
+    for key, group, lines in _groups_left(last, rows, QUANTITY_STATUSES):
+        if last.has_lines(key, group, lines, tolerance):
+            _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"what {words} has; {since}")
+    for earlier in signed[1:]:
+        for key, group, lines in _groups_left(earlier, rows, QUANTITY_STATUSES):
+            if earlier.has_lines(key, group, lines, tolerance):
+                was = f"what {signed_words(earlier.signoff, zone)} has, which was signed again;"
+                command = _command(examination, earlier.signoff)
+                more = f" the usage was changed, and `{command}` has what changed between the two"
+                if key[0] in customers:
+                    more += f", `{_command(examination, last.signoff)}` what changed after that"
+                _set_causes(group, EARLIER_SIGN_OFF, was + more)
+    for key, group, lines in _groups_left(last, rows, ("wrong amount",)):
+        if key[0] in customers and last.charges(key, lines):
+            _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"the amount that {words} has; {since}")
     for row in rows:
-        groups.setdefault((row.key[0], row.key[metric], row.key[wallet] if wallet else None), []).append(row)
-    words = (
-        f"what {signed_words(signed, examination.period.zone)} has; the usage was changed since, and"
-        f" `usage-explore signoffs {str(signed.id)[:8]} --csv FILE.csv` has exactly this difference"
+        if row.is_open and row.key[0] in customers:
+            row.beside_changes = (
+                f"usage of this customer was changed since {words}, whose corrections may have a part of it"
+            )
+
+
+def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
+    """The amounts by currency, without those that are 0."""
+    return {currency: amount for currency, amount in added_amounts([amounts]).items() if amount}
+
+
+def _command(examination: Examination, signoff: SignOff) -> str:
+    """What writes the corrections of a sign-off."""
+    return corrections_command(signoff, is_one_of_several=examination.is_one_of_several)
+
+
+def _groups_left(
+    signed: Signed, rows: Sequence[Row], statuses: Container[str]
+) -> Iterator[tuple[_Key, list[Row], list[InvoiceLine]]]:
+    """The keys with rows of such a status that nothing explains, all rows of each, and their lines."""
+    for key, group in signed.groups(rows).items():
+        left = any(row.status in statuses and not row.explained_by for row in group)
+        if left and all(row.wallets is None for row in group):
+            yield key, group, [line for row in group for line in row.lines]
+
+
+def _set_causes(rows: Iterable[Row], name: str, words: str) -> None:
+    """Set the cause of the rows that differ and that nothing explains."""
+    for row in rows:
+        if row.status in _WRONG and not row.explained_by:
+            set_cause(row, Cause(name, "medium", words))
+
+
+def compare_as_known(
+    signed: Signed | None,
+    rows: Sequence[Row],
+    early: Mapping[Key, Expected] | None,
+    tolerance: Decimal,
+    matches: Callable[[Row, Expected], bool],
+) -> list[Row]:
+    """Compare priced rows that no cause explains with what was used when their lines were made.
+
+    `early` is what is expected without late events. Nothing is done where more lines of changed usage have that of now:
+    they were made since. Returns the rows that were compared.
+    """
+    known: dict[int, _Known] = {}
+    for row in rows:
+        if row.usage is not None and row.usage.late_events and row.wallets is None and early is not None:
+            was = early.get(row.key, Expected())
+            known[id(row)] = _Known(row, row.usage.events - row.usage.late_events, was.quantity, was)
+    if signed is not None:
+        known |= {id(each.row): each for each in _signed_before(signed, rows, tolerance)}
+    left = _made_before(
+        known.values(),
+        is_now=lambda each: matches(each.row, each.row.expected or Expected()),
+        is_then=lambda each: matches(each.row, each.expected),
     )
-    for key, group in groups.items():
-        left = [row for row in group if row.status in _OPEN and not row.explained_by]
-        if not left or any(row.wallets is not None for row in group):
+    compared = [each for each in left if each.expected.is_priced]
+    for each in compared:
+        _compare(each, tolerance)
+        each.row.expected = each.expected
+        accept_other_quantity(each.row, tolerance)
+    return [each.row for each in compared]
+
+
+def compare_quantities_as_known(signed: Signed | None, rows: Sequence[Row], tolerance: Decimal) -> None:
+    """As `compare_as_known`, of rows without prices whose causes are known as far as lines have what was or is used."""
+    known: dict[int, _Known] = {}
+    for row in rows:
+        if row.usage is not None and row.usage.late_events:
+            was = total((row.usage.quantity, row.usage.late.copy_negate()))
+            known[id(row)] = _Known(row, row.usage.events - row.usage.late_events, was, Expected())
+    if signed is not None:
+        for key, row in _signed_rows(signed, rows):
+            known[id(row)] = _Known(row, *signed.usage(key, is_count=False), Expected())
+    left = _made_before(
+        (each for each in known.values() if each.row.usage is None or each.row.usage.quantity != each.quantity),
+        is_now=lambda each: each.row.status == "matched",
+        is_then=lambda each: each.row.explained_by in (LATE, CHANGED_AFTER_SIGN_OFF),
+    )
+    for each in left:
+        if each.events:
+            _compare(each, tolerance)
+
+
+def billed_since(
+    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
+) -> list[Finding]:
+    """A finding of right lines of what arrived or changed after the last sign-off, whose corrections have it, too."""
+    billed = [
+        row
+        for key, group in (signed[0].groups(rows).items() if signed else ())
+        if any(row.lines for row in group)
+        and all(row.status == "matched" and not row.explained_by for row in group)
+        and signed[0].has_other_usage(key, group, tolerance)
+        for row in group
+    ]
+    if not billed:
+        return []
+    last, (since, until), zone = signed[0].signoff, examination.period.span, examination.period.zone
+    customers = {row.key[0] for row in billed}
+    totals = f"{counted(len(billed), 'total')} of {customers_words(customers)}, {span_in(since, until, zone)},"
+    finding = Finding(
+        check=NAME,
+        kind="billed since sign-off",
+        severity="low",
+        sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} invoiced with what arrived or was changed after"
+        f" {signed_words(last, zone)}: the corrections of `{_command(examination, last)}` have it, too. Sign off again,"
+        " so that it is billed or credited once.",
+        since=since,
+        until=until,
+        events=sum(row.events for row in billed),
+        question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id"),
+        customer_id=customers.pop() if len(customers) == 1 else None,
+        share=part(len(billed), sum(bool(row.lines) for row in rows)),
+        share_of="invoiced totals",
+        facts=((SIGN_OFF_FACT, str(last.id)),),
+    )
+    return [finding]
+
+
+def _made_before(
+    changed: Iterable[_Known], *, is_now: Callable[[_Known], bool], is_then: Callable[[_Known], bool]
+) -> list[_Known]:
+    """The rows with other lines than both usages give; none where more lines have, or nearly have, the usage now."""
+    left, since, before = [], 0, 0
+    for each in changed:
+        now = each.row.recomputed or Decimal(0)
+        has_now = is_now(each) or _is_near(each.row, now, each.quantity)
+        has_then = is_then(each)
+        since += has_now and not has_then
+        before += not has_now and (has_then or _is_near(each.row, each.quantity, now))
+        if each.row.is_open and each.row.status in _WRONG and not has_now and not has_then:
+            left.append(each)
+    return left if since <= before else []
+
+
+def _is_near(row: Row, quantity: Decimal, other: Decimal) -> bool:
+    """Whether lines are much nearer to a quantity than it is to the other one, such as rounded."""
+    if row.invoiced is None:
+        return False
+    off, apart = Decimal(difference(row.invoiced, quantity)), Decimal(difference(quantity, other))
+    return off.is_finite() and apart.is_finite() and abs(off) * _NEARER < abs(apart)
+
+
+def _compare(known: _Known, tolerance: Decimal) -> None:
+    """Compare the row with its usage before that changed."""
+    row, now = known.row, known.row.usage or Usage()
+    late = max(now.events - known.events, 0)
+    usage = Usage(now.events, known.quantity, late_events=late, wallets=now.wallets)
+    compared = compared_row(row.key, row.lines, usage, tolerance)
+    row.usage, row.status, row.difference = usage, compared.status, compared.difference
+    row.known_events = known.events
+    row.beside_changes = "what arrived later or was changed since is left out here"
+
+
+def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[_Key, Row]]:
+    """The rows whose usage the last sign-off has by itself: all of a customer's metric, and wallet if any."""
+    for key, (row, *others) in signed.groups(rows).items():
+        if not others and row.wallets is None and key in signed.by_key:
+            yield key, row
+
+
+def _signed_before(signed: Signed, rows: Sequence[Row], tolerance: Decimal) -> Iterator[_Known]:
+    """Rows whose usage was changed since the last sign-off, with what it has of them, and what is expected of that.
+
+    Of a key with one price, by whose model the signed quantity is rated, it has the signed amounts, if any are known;
+    of one with several, as in two currencies, these alone are known, by the prices of now. The quantity of a maximum
+    and the like is that of its lines, if it has the signed amounts.
+    """
+    for key, row in _signed_rows(signed, rows):
+        now, amounts = row.expected, _sums(signed.amounts.get(key, []))
+        if now is None or not now.is_priced:
             continue
-        lines = [line for row in group for line in row.lines]
-        was = usage.get(key, [])
-        is_count = any(row.expected is not None and row.expected.counts_events for row in group)
-        quantity = Decimal(sum(events for events, _ in was)) if is_count else total(number for _, number in was)
-        off = Decimal(difference(total(line.quantity for line in lines), quantity))
-        if off.is_finite() and abs(off) <= tolerance and _has_amounts(lines, amounts.get(key, [])):
-            for row in left:
-                set_cause(row, Cause(CHANGED_AFTER_SIGN_OFF, "medium", words))
-
-
-def _has_amounts(lines: Iterable[InvoiceLine], signed: Sequence[tuple[str, Decimal]]) -> bool:
-    """Whether lines have the signed amounts, as far as both are known."""
-    billed = [(line.currency, line.amount) for line in lines]
-    known = [(currency, amount) for currency, amount in billed if currency is not None and amount is not None]
-    return not signed or len(known) < len(billed) or added_amounts([known]) == added_amounts([signed])
+        is_count = now.counts_events
+        events, quantity = signed.usage(key, is_count=is_count is True)
+        if is_count is None:
+            if len(now.lines) > 1 or not amounts or row.invoiced is None:
+                continue
+            quantity = row.invoiced
+        has_same_quantity = abs(Decimal(difference(now.quantity, quantity))) <= tolerance
+        if has_same_quantity and (len(now.lines) == 1 or amounts == _sums(now.amounts.items())):
+            continue
+        was = Expected()
+        if len(now.lines) == 1:
+            was.add(replace(now.lines[0], events=events, billable=quantity))
+            if amounts and amounts != _sums(was.amounts.items()):
+                continue
+        elif amounts and signed.is_same_book:
+            was = Expected(quantity, quantity, None, dict(amounts), dict(amounts), now.lines)
+        else:
+            continue
+        yield _Known(row, events, was.quantity, was)
