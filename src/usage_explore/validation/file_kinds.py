@@ -11,7 +11,7 @@ that may be of several kinds, or of none, is said to be so, never guessed:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from usage_explore.files.tables import opened
 from usage_explore.files.values import InvalidValue, is_blank, uuid_text
 from usage_explore.names import KINDS, Key, Names, made_id
 from usage_explore.pricing.read import read_prices
+from usage_explore.validation.control.totals import read_control
+from usage_explore.validation.inputs import read_preferences
+from usage_explore.validation.reconciliation.invoices import read_invoices
 
 FileKind = Literal["invoices", "prices", "control", "wallets", "names"]
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
@@ -146,6 +149,15 @@ def read_names(path: Path) -> Names:
             if not is_blank(given) and not is_blank(values.get("name")) and kind in KINDS:
                 by_id[kind, str(_id(kind, given))] = str(values["name"]).strip()
     return Names(by_id)
+
+
+READERS: Mapping[FileKind, Callable[[Path], object]] = {
+    "invoices": read_invoices,
+    "control": read_control,
+    "wallets": read_preferences,
+    "names": read_names,
+}
+"""The readers of files other than price books, which raise `QueryError`."""
 
 
 def _id(kind: str, given: object) -> UUID:

@@ -73,11 +73,7 @@ class Columns:
                 faults.append(self._fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
             else:
                 ignored.append(name)
-        faults += [
-            self._fault(f"there is no column {' nor '.join(any_of)}{_rename_hint(any_of[0], ignored)}")
-            for any_of in self.required
-            if not {*any_of} & set(known)
-        ]
+        faults += [self.missing(any_of, ignored) for any_of in self.required if not {*any_of} & set(known)]
         faults += [
             self._fault(
                 f"column {validators.shorten(known[name])} holds floats, which are not exact; make it decimals or text "
@@ -137,6 +133,10 @@ class Columns:
                 values[name] = raw
         errors += self.blanks(values)
         return tuple(values.values()), errors or self.errors(values)
+
+    def missing(self, any_of: Sequence[str], ignored: Iterable[str]) -> Fault:
+        """The fault of a source without any of these columns, which has those that are ignored."""
+        return self._fault(f"there is no column {' nor '.join(any_of)}{_rename_hint(any_of[0], ignored)}")
 
     def _fault(self, message: str) -> Fault:
         return Fault(self.parameter, message)

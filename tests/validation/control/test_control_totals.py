@@ -278,7 +278,10 @@ def test_days_that_the_period_cuts_are_not_compared(make: Make) -> None:
     assert findings(result) == ()
     assert result.outcome is not None
     assert result.outcome.looked_at == 17
-    assert "12 lines of days outside the period were not compared. 2026-09-02 was not compared" in result.outcome.note
+    assert (
+        "12 lines of days outside the period were not compared. 1 line of 2026-09-02 was not compared: days"
+        in result.outcome.note
+    )
 
 
 def test_days_are_those_of_the_periods_zone(make: Make) -> None:
@@ -336,6 +339,40 @@ def test_costs_are_compared_by_currency_within_the_lines_rounding(make: Make) ->
     assert store.aggregate(finding.question).total == 40 * cost  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("costs", "is_right"),
+    [
+        (("72",), True),
+        (("71.7",), True),
+        (("71",), True),
+        (("71.67",), True),
+        (("71.60",), False),  # written to the cent
+        (("72.00",), False),
+        (("71.8",), False),
+        (("73",), False),
+        (("0",), False),
+        (("40", "33"), True),  # of two lines two units
+        (("40", "33.0"), False),
+        (("40", "34"), False),
+    ],
+)
+def test_a_cost_is_compared_to_within_one_unit_of_its_last_decimal(
+    make: Make, costs: tuple[str, ...], is_right: bool
+) -> None:
+    """A bill in whole dollars was high, "0.3316 USD missing"."""
+    (row,) = usage(days=1, per_day=1, external_cost_amount=Decimal("71.6684"), external_cost_currency="USD")
+    control = pd.DataFrame([("2026-09-01", cost, "USD") for cost in costs], columns=["day", "cost", "currency"])
+    result = examine(make([row]), NAME, september(), control=control)
+    assert (findings(result) == ()) is is_right
+
+
+def test_whole_costs_of_usage_that_has_no_decimals_are_exact(make: Make) -> None:
+    """72 is not 71: what the usage has no decimals of was not rounded."""
+    (row,) = usage(days=1, per_day=1, external_cost_amount=Decimal("71.00"), external_cost_currency="USD")
+    control = pd.DataFrame([("2026-09-01", "72", "USD")], columns=["day", "cost", "currency"])
+    assert findings(examine(make([row]), NAME, september(), control=control)) != ()
+
+
 @pytest.mark.parametrize("more", ["0", "0.03"])
 def test_costs_that_are_there_in_another_currency_are_said_to_be(make: Make, more: str) -> None:
     """It was high: "100 % of the external cost in EUR is missing", all of which is there in USD."""
@@ -346,6 +383,102 @@ def test_costs_that_are_there_in_another_currency_are_said_to_be(make: Make, mor
     (finding,) = findings(examine(make(events), NAME, september(), control=control))
     is_there = "; exactly as much is there in USD: the currency of one of both is wrong." in finding.sentence
     assert (is_there, finding.severity) == ((True, "medium") if more == "0" else (False, "high"))
+
+
+def costs(currency: str, **fields: object) -> list[Row]:
+    """One cost on each day of September, another one each."""
+    days = range(30)
+    return [
+        replace(row, external_cost_amount=Decimal(day * 37 % 101) + 7, external_cost_currency=currency)
+        for day in days
+        for row in usage(days=1, per_day=1, **fields)
+        for row in [replace(row, timestamp=row.timestamp + timedelta(days=day))]
+    ]
+
+
+def billed(events: Iterable[Row], *, by_metric: bool = True) -> dict[tuple[str, ...], Decimal]:
+    """The costs by day, currency and metric."""
+    sums: dict[tuple[str, ...], Decimal] = defaultdict(Decimal)
+    for row in events:
+        metric = (row.metric_key,) if by_metric else ()
+        sums[(row.timestamp.date().isoformat(), row.external_cost_currency, *metric)] += row.external_cost_amount
+    return sums
+
+
+def bill(sums: dict[tuple[str, ...], Decimal]) -> pd.DataFrame:
+    names = ["day", "currency", "metric"][: len(next(iter(sums)))]
+    lines = [(*key, f"{cost:.2f}") for key, cost in sums.items()]
+    return pd.DataFrame(lines, columns=[*names, "cost"])
+
+
+@pytest.mark.parametrize("given", ["USD", "EUR"])
+def test_costs_of_one_account_in_another_currency_are_one_finding(make: Make, given: str) -> None:
+    """Each of its days was a high, "18.90 USD missing", without a word on the same amount in euros."""
+    dollars = [*costs("USD", metric_key="cpu"), *costs("USD", metric_key="disk")]
+    euros = [*costs("EUR", metric_key="cpu", customer_id=LARGE), *costs("EUR", metric_key="disk", customer_id=LARGE)]
+    euros = [replace(row, external_cost_amount=row.external_cost_amount * 2 + 1) for row in euros]
+    euros[3] = replace(euros[3], external_cost_amount=Decimal("0.50"))  # so little may be there by chance
+    others = [replace(row, external_cost_currency="USD") for row in euros]
+    taken, seen = (euros, others) if given == "USD" else (others, euros)
+    (finding,) = findings(examine(make(dollars + taken), NAME, september(), control=bill(billed(dollars + seen))))
+    assert finding.severity == "medium"
+    assert finding.amounts == ((given, sum(row.external_cost_amount for row in euros)),)
+    there = "EUR" if given == "USD" else "USD"
+    assert f"; exactly as much is there in {there}: the currency of one of both is wrong." in finding.sentence
+    assert "of cpu and disk is missing, 1–30 Sep 2026, 30 days" in finding.sentence
+
+
+@pytest.mark.parametrize("days", [[4], [4, 5, 20], range(1, 31)])
+def test_costs_of_some_days_in_another_currency_are_one_finding(make: Make, days: Iterable[int]) -> None:
+    events = costs("USD")
+    wrong = {f"2026-09-{day:02}" for day in days}
+    sums = {
+        (day, "EUR" if day in wrong else code, metric): cost for (day, code, metric), cost in billed(events).items()
+    }
+    (finding,) = findings(examine(make(events), NAME, september(), control=bill(sums)))
+    assert finding.severity == "medium"
+    assert finding.amounts == (("EUR", sum(cost for (_, code, _), cost in sums.items() if code == "EUR")),)
+    assert "; exactly as much is there in USD" in finding.sentence
+
+
+def test_credits_in_another_currency_are_there(make: Make) -> None:
+    events = [replace(row, external_cost_amount=-row.external_cost_amount) for row in costs("EUR")]
+    given = bill({(day, "USD", metric): cost for (day, _, metric), cost in billed(events).items()})
+    (finding,) = findings(examine(make(events), NAME, september(), control=given))
+    assert finding.severity == "medium"
+    assert "USD too much" in finding.sentence
+    assert "; exactly as much is there in EUR" in finding.sentence
+
+
+@pytest.mark.parametrize("more", [5, -5])
+def test_a_further_error_in_costs_of_another_currency_is_a_finding_of_its_own(make: Make, more: int) -> None:
+    """It hid that all other days are there: "100 % is missing"."""
+    sums = {
+        (day, "EUR", metric): cost + (more if day == "2026-09-07" else 0)
+        for (day, _, metric), cost in billed(costs("USD")).items()
+    }
+    found = findings(examine(make(costs("USD")), NAME, september(), control=bill(sums)))
+    by_severity = {finding.severity: finding for finding in found}
+    assert len(found) == len(by_severity) == 2
+    assert by_severity["high"].amounts == (("EUR", Decimal(5)),)
+    assert f"5.00 EUR {'missing' if more > 0 else 'too much'}" in by_severity["high"].sentence
+    assert by_severity["high"].sentence.endswith(" EUR, with what is there in USD.")
+    assert "29 days" in by_severity["medium"].sentence
+    assert "; exactly as much is there in USD" in by_severity["medium"].sentence
+
+
+@pytest.mark.parametrize(("lacking", "beyond"), [("3.00", "3.05"), ("0.04", "0.04")])
+def test_other_errors_in_two_currencies_are_not_one(make: Make, lacking: str, beyond: str) -> None:
+    events = [*costs("USD"), *costs("EUR", customer_id=LARGE)]
+    sums = billed(events)
+    sums["2026-09-07", "USD", "tokens"] += Decimal(lacking)
+    sums["2026-09-07", "EUR", "tokens"] -= Decimal(beyond)
+    found = findings(examine(make(events), NAME, september(), control=bill(sums)))
+    assert sorted(finding.amounts for finding in found) == [
+        (("EUR", Decimal(beyond)),),
+        (("USD", Decimal(lacking)),),
+    ]
+    assert not any("exactly as much" in finding.sentence for finding in found)
 
 
 def test_filters_keep_the_lines_that_they_can_tell_apart(make: Make) -> None:
@@ -470,6 +603,7 @@ def test_the_largest_and_smallest_numbers_are_compared_and_shown(
         (["day", "metric"], "there is no column events nor quantity nor cost"),
         (["metric", "events"], "there is no column day; add day"),
         (["day", "metric", "evnts"], "column 'evnts' is unknown, did you mean events?"),
+        (["day", "events", "MeterName"], "there is no column metric_key; name it so, instead of 'MeterName'"),
         (["day", "date", "events"], "column 'date' is day, as is 'day'"),
     ],
 )
@@ -607,6 +741,15 @@ def test_totals_that_differ_both_ways_are_not_those_of_another_zone_unless_these
     assert finding.sentence.startswith("The control totals of calls differ both ways on 31 days")
     assert "48 events missing and 45 too many" in finding.sentence
     assert "no other time zone's days explain that" in finding.sentence
+
+
+def test_lines_of_a_day_of_another_zone_that_the_period_cuts_are_said(make: Make) -> None:
+    """31 October in UTC is longer than Berlin's: its lines, one of which is wrong, were left out without a word."""
+    events, totals = of_october("UTC")
+    last = totals["day"] == "2026-10-31"
+    totals.loc[last & (totals["metric"] == "calls"), "events"] += 9
+    note = examine(make(events), NAME, OCTOBER, control=totals).outcome.note  # type: ignore[union-attr]
+    assert "2 lines of 2026-10-31 were not compared: days of UTC partly outside the period, or not over" in note, note
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Europe/London"])

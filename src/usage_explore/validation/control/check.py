@@ -34,7 +34,7 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
-from usage_explore.validation.control import compare, factors, swapped, zones
+from usage_explore.validation.control import compare, currencies, factors, swapped, zones
 from usage_explore.validation.control.compare import (
     AGGREGATED,
     LIKE_RATIO,
@@ -154,7 +154,7 @@ def examine(examination: Examination) -> Outcome:
         note=" ".join(
             (
                 *_compared_notes(compared),
-                *left_out(examination, base.placed),
+                *zones.not_compared(own, other, metrics),
                 *([f"{more}."] if more else []),
                 *([f"Ignored columns: {listed(control.ignored, most=20)}."] if control.ignored else []),
             )
@@ -181,7 +181,8 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
     in_swaps = {id(row) for swap in exchanged for row in swap.rows}
     waves = both_ways(row for row in rows if id(row) not in in_swaps)
     elsewhere = in_swaps.union(id(row) for wave in waves for row in wave)
-    found = runs(row for row in rows if id(row) not in elsewhere)
+    others = currencies.in_other_currencies([row for row in rows if id(row) not in elsewhere], by_days.usage)
+    found = [*runs(others.rest), *others.runs]
     causes: dict[int, str] = {}
     if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
         _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
@@ -193,7 +194,7 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
         if examination.period.finalized_at is not None:
             _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
-    causes |= {id(run): there for run in found if (there := factors.other_currency(run, by_days.usage))}
+    causes |= {id(run): cause for run in found for row in run.rows if (cause := others.causes.get(id(row)))}
     explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
     explained |= {id(row): SWAPPED for swap in exchanged for row in swap.rows if row.status != "matched"}
     findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
@@ -252,7 +253,7 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
         share = {"share": examination.cost_share(currency, lacking), "share_of": f"cost in {data_value(currency)}"}
     elif first.measure == "quantity" and metric is not None and quantity is not None:
         share = quantity_share(examination, {metric: quantity})
-    why = _EXPLAINED.get(cause) or factors.currency_words(cause)
+    why = _EXPLAINED.get(cause) or currencies.currency_words(cause)
     sentence = f"{_sentence(examination, run)}{why}{unknown_words(customer, unknown)}"
     return Finding(
         check=NAME,
@@ -281,8 +282,8 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
 
 
 def _severity(run: Run, cause: str) -> Severity:
-    severity = _severity_of(run.share)
-    return "medium" if run.first.status == "no control total" or (severity == "high" and cause) else severity
+    severity = "medium" if run.first.status == "no control total" else _severity_of(run.share)
+    return "medium" if severity == "high" and currencies.is_explanation(cause) else severity
 
 
 def _severity_of(share: Decimal) -> Severity:

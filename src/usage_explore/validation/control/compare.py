@@ -6,28 +6,24 @@ SQL sums the usage by day; all else is pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
-from itertools import pairwise
 from math import sqrt
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import FromClause, Select, Table, func, select
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed
-from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.checks.duplicates import superfluous
-from usage_explore.validation.control.totals import ControlLine
-from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part
-from usage_explore.validation.reconciliation.invoices import last_decimal
+from usage_explore.validation.control.placed import Amounts, Control, Placed, Subject
+from usage_explore.validation.periods import currency_codes, day_edges, day_number, part
 
 NAME = "control_totals"
 
@@ -67,55 +63,6 @@ Status = Literal["missing", "surplus", "no control total", "not comparable", "ma
 STATUSES: tuple[Status, ...] = ("missing", "surplus", "no control total", "not comparable", "matched")
 """In the order of the sheet: fewer events, quantity or cost than the control total, more, usage of a day and metric
 without a control total while the file has both, usage with NaN or infinite quantities, equal within the tolerance."""
-
-
-class Subject(NamedTuple):
-    """What a total is of: None for all customers, all metrics; a cost has a currency."""
-
-    metric_key: str | None
-    customer_id: UUID | None
-    currency: str | None
-
-    @property
-    def grain(self) -> tuple[bool, bool, bool]:
-        """Which of them a total tells apart."""
-        return self.metric_key is not None, self.customer_id is not None, self.currency is not None
-
-
-@dataclass(slots=True)
-class Amounts:
-    """Sums of lines or usage; None for what the lines leave blank."""
-
-    events: int | None = None
-    quantity: Decimal | None = None
-    cost: Decimal | None = None
-
-    def add(self, events: int | None, quantity: Decimal | None, cost: Decimal | None) -> None:
-        """Add what is not None."""
-        self.events = self.events if events is None else (self.events or 0) + events
-        self.quantity = self.quantity if quantity is None else total((self.quantity or Decimal(0), quantity))
-        self.cost = self.cost if cost is None else total((self.cost or Decimal(0), cost))
-
-
-@dataclass(slots=True)
-class Control(Amounts):
-    """The lines of one day and subject; `rounding` is the sum of one unit of the last decimal of their costs."""
-
-    lines: int = 0
-    rounding: Decimal = Decimal(0)
-
-
-@dataclass(slots=True)
-class Placed:
-    """The lines by day and subject; the numbers of lines of other days, of days that are not wholly examined (partly
-    outside the period, or not over), and of those whose span is not within one day of the zone.
-    """
-
-    controls: dict[tuple[date, Subject], Control] = field(default_factory=dict)
-    days: set[date] = field(default_factory=set)
-    outside: int = 0
-    partial: set[date] = field(default_factory=set)
-    unplaceable: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +111,7 @@ class Row:
 
     def _lacks(self, measure: Measure) -> bool:
         lacking = self.lacking_of(measure)
-        if measure == "cost" and self.control is not None and lacking.copy_abs() <= self.control.rounding:
+        if measure == "cost" and self.control is not None and self.control.is_cost_of(self.used.cost or Decimal(0)):
             return False
         whole = Decimal(getattr(self.control, measure) or 0).copy_abs()
         return bool(lacking) and not lacking.copy_abs() <= TOLERANCE() * whole
@@ -303,53 +250,6 @@ def usage_of(rows: Iterable[Any], days: Sequence[date], grains: Iterable[tuple[b
     return usage
 
 
-def place(lines: Iterable[ControlLine], period: Period, since: datetime, closed_until: datetime) -> Placed:
-    """The lines that can be compared, by day and subject, and the others counted.
-
-    A day is compared if all of it lies in the resolved period, it begins at `since` or later, and is over at
-    `closed_until`.
-    """
-    edges, zone = day_edges(period), period.zone
-    touched = {buckets.local_date(start, zone): (start, end) for start, end in pairwise(edges)}
-    placed = Placed()
-    placed.days = {day for day, (start, end) in touched.items() if start >= since and end <= closed_until}
-    for line in lines:
-        day = day_of(line, zone)
-        if day is None:
-            placed.unplaceable += 1
-        elif day not in touched:
-            placed.outside += 1
-        elif day not in placed.days:
-            placed.partial.add(day)
-        else:
-            _add(placed.controls, day, line)
-    return placed
-
-
-def day_of(line: ControlLine, zone: ZoneInfo) -> date | None:
-    """The local day of a line; None for several days, and for a time that is no local midnight and has no end."""
-    start, until = line.day, line.until
-    if not isinstance(start, datetime):
-        is_one = until is None or until in (start, start + timedelta(days=1))
-        return start if is_one else None
-    day = buckets.local_date(start, zone)
-    if isinstance(until, datetime):
-        return day if buckets.local_date(until - INSTANT, zone) == day else None
-    return day if buckets.day_start(day, zone) == start else None
-
-
-def _add(controls: dict[tuple[date, Subject], Control], day: date, line: ControlLine) -> None:
-    if line.events is not None or line.quantity is not None:
-        usage = controls.setdefault((day, Subject(line.metric_key, line.customer_id, None)), Control())
-        usage.add(line.events, line.quantity, None)
-        usage.lines += 1
-    if line.cost is not None and line.currency is not None:
-        cost = controls.setdefault((day, Subject(line.metric_key, line.customer_id, line.currency)), Control())
-        cost.add(None, None, line.cost)
-        cost.rounding = total((cost.rounding, last_decimal(line.cost, line.currency)))
-        cost.lines += 1
-
-
 @dataclass(frozen=True, slots=True)
 class Compared:
     """The rows in order of subject and day; usage of subjects, and days, without any control total of their grain."""
@@ -410,7 +310,7 @@ def compare(placed: Placed, usage: Usage) -> Compared:
 
 def runs(rows: Iterable[Row]) -> list[Run]:
     """The rows that differ, those of one incident together; rows are in order of subject and day."""
-    return _across_metrics(_across_customers([run for members in by_subject(rows) for run in _runs(members)]))
+    return _across_metrics(across_customers([run for members in by_subject(rows) for run in _runs(members)]))
 
 
 def by_subject(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -446,7 +346,7 @@ def _is_chance(run: Run, matched: Row) -> bool:
     return run.share * matched.control.events < _DEVIATIONS
 
 
-def _across_customers(found: list[Run]) -> list[Run]:
+def across_customers(found: list[Run]) -> list[Run]:
     """Runs of many customers in one metric as one, and within those of all customers where the file has both."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in found:

@@ -17,11 +17,12 @@ from fractions import Fraction
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from usage_explore.decimals import difference, exact_product
+from usage_explore.decimals import exact_product
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
-from usage_explore.validation.control.compare import AGGREGATED, NAME, Control, Measure, Row, Run, Subject, Usage
+from usage_explore.validation.control.compare import AGGREGATED, NAME, Measure, Row, Run
+from usage_explore.validation.control.placed import Control, Subject
 from usage_explore.validation.reconciliation.amounts import decimal
 from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS
 from usage_explore.validation.usage_sums import events_share, metric_filter, valid_filters
@@ -46,29 +47,6 @@ _MIN_TOTALS = 2
 
 _MIN_PART_TOTALS = 5
 """Totals of a part of a metric's totals from which their unit may differ."""
-
-
-def other_currency(run: Run, usage: Usage) -> str:
-    """`in USD` if exactly the costs of all totals of a run are there in that currency, and none in theirs; else ""."""
-    if run.first.measure != "cost" or any(row.used.cost for row in run.rows):
-        return ""
-
-    def is_in(code: str) -> bool:
-        for row in run.rows:
-            there = usage.get((row.day, row.subject._replace(currency=code)))
-            if there is None or there.cost is None or row.control is None or row.control.cost is None:
-                return False
-            if Decimal(difference(there.cost, row.control.cost)).copy_abs() > row.control.rounding:
-                return False
-        return True
-
-    codes = {subject.currency for _, subject in usage if subject.currency is not None}
-    return next((f"in {data_value(code)}" for code in sorted(codes) if is_in(code)), "")
-
-
-def currency_words(cause: str) -> str:
-    """The words of what `other_currency` gives."""
-    return f"; exactly as much is there {cause}: the currency of one of both is wrong" if cause else ""
 
 
 class Multiple(NamedTuple):

@@ -20,8 +20,9 @@ from usage_explore.decimals import difference, exact_product, total
 from usage_explore.formatting import counted, listed, span_in
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
-from usage_explore.validation.control.compare import NAME, Amounts, Control, Row, Run, Subject, Usage
+from usage_explore.validation.control.compare import NAME, Row, Run, Usage
 from usage_explore.validation.control.factors import MIN_FACTOR_SHARE
+from usage_explore.validation.control.placed import Amounts, Control, Subject
 from usage_explore.validation.periods import part
 from usage_explore.validation.usage_sums import events_share, metric_filter, valid_filters
 

@@ -98,6 +98,8 @@ def read_control(source: ControlSource) -> ControlTotals:
     with opened(source, PARAMETER) as records:
         columns, ignored = _TABLE.known(records)
         chains = _focus_chains(records.names)
+        if "metric_key" not in {*columns, *chains} and "cost" not in columns:
+            raise QueryError([_TABLE.missing(("metric_key",), ignored)])
         lines = tuple(ControlLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES, chains))
         used = {column for chain in chains.values() for column in chain}
         ignored = tuple(name for name in ignored if name not in used)

@@ -30,20 +30,16 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.control.compare import (
     MIN_SHIFTED_DAYS,
-    Amounts,
     Compared,
     Measure,
-    Placed,
     Row,
-    Subject,
     Usage,
     by_subject,
     compare,
-    day_of,
-    place,
     statement,
     usage_of,
 )
+from usage_explore.validation.control.placed import Amounts, Placed, Subject, day_of, place
 from usage_explore.validation.control.totals import ControlLine
 from usage_explore.validation.periods import day_edges, zone_names
 
@@ -94,6 +90,7 @@ class ByDays:
     """
 
     examination: Examination
+    lines: Sequence[ControlLine]
     placed: Placed
     compared: Compared
     usage: Usage
@@ -106,10 +103,10 @@ class ByDays:
         return day + self.late if self.late and day + self.late >= self.since else day
 
 
-def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> ByDays:
+def compared_by_days(examination: Examination, lines: Sequence[ControlLine]) -> ByDays:
     """The lines compared by the days of the examination's period."""
     period = examination.period
-    placed = place(lines, period, examination.begins, examination.closed_until)
+    placed = placed_in(examination, lines)
     days = [buckets.local_date(start, period.zone) for start in day_edges(period)[:-1]]
     grains = {subject.grain for _, subject in placed.controls}
     by_customer = any(has_customer for _, has_customer, _ in grains)
@@ -119,7 +116,12 @@ def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> 
         return usage_of(rows, days, grains)
 
     usage = summed(statement) if placed.controls else {}
-    return ByDays(examination, placed, compare(placed, usage), usage, summed)
+    return ByDays(examination, lines, placed, compare(placed, usage), usage, summed)
+
+
+def placed_in(examination: Examination, lines: Iterable[ControlLine]) -> Placed:
+    """The lines by the days of the examination's period."""
+    return place(lines, examination.period, examination.begins, examination.closed_until)
 
 
 def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | None, frozenset[str | None]]:
@@ -258,15 +260,29 @@ def unfinished_days(examination: Examination, placed: Placed) -> list[date]:
     return days if all(begins) and all(ends) else []
 
 
-def left_out(examination: Examination, placed: Placed) -> Iterator[str]:
-    """The lines that were not compared."""
+def not_compared(own: ByDays, other: ByDays | None, metrics: frozenset[str | None]) -> Iterator[str]:
+    """The lines that were not compared: those of the metrics by the other days, the rest by the period's own."""
+    if other is None:
+        yield from left_out(own.examination, own.placed)
+        return
+    for by_days, is_other in ((own, False), (other, True)):
+        lines = [line for line in by_days.lines if (line.metric_key in metrics) is is_other]
+        days = f"days of {other.examination.period.timezone}" if is_other and not other.late else "days"
+        yield from left_out(by_days.examination, placed_in(by_days.examination, lines), days)
+
+
+def left_out(examination: Examination, placed: Placed, days: str = "days") -> Iterator[str]:
+    """The lines that were not compared; `days` are their days."""
     zone = examination.period.timezone
     if placed.outside:
-        yield f"{counted(placed.outside, 'line')} of days outside the period {were(placed.outside)} not compared."
+        yield f"{counted(placed.outside, 'line')} of {days} outside the period {were(placed.outside)} not compared."
     if placed.partial:
-        verb = were(len(placed.partial))
+        lines = sum(placed.partial.values())
         gone = "" if examination.exists_since is None else ", or of removed events"
-        yield f"{days_words(placed.partial)} {verb} not compared: partly outside the period, or not over{gone}."
+        yield (
+            f"{counted(lines, 'line')} of {days_words(sorted(placed.partial))} {were(lines)} not compared: {days}"
+            f" partly outside the period, or not over{gone}."
+        )
     if placed.unplaceable:
         yield (
             f"{counted(placed.unplaceable, 'line')} {were(placed.unplaceable)} not compared: the time is not within"
