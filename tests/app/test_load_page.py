@@ -293,6 +293,16 @@ def test_the_page_speaks_of_its_pickers_and_not_of_options(load: OpenLoad) -> No
     assert f"organization local ({LOCAL_ORGANIZATION})" in shown
 
 
+def test_a_command_in_a_warning_is_code() -> None:
+    def page() -> None:
+        from usage_explore.app.load.result import _warnings
+
+        _warnings(["warning: signed: `usage-explore signoffs 12345678 --csv FILE.csv` lists it"])
+
+    app = AppTest.from_function(page, default_timeout=PATIENCE).run()
+    assert "`usage-explore signoffs 12345678 --csv FILE.csv`" in app.warning[0].value
+
+
 def test_columns_that_the_file_lacks_are_folded(load: OpenLoad, events_database_url: str) -> None:
     app = drop(load(), "day,customer,metric,quantity,cost,currency\n2026-10-13,acme,seats,2,3.5,EUR\n")
     labels = [box.label for box in app.selectbox]
@@ -389,6 +399,15 @@ def test_the_checks_are_those_of_the_month_in_the_zone_of_the_times(load: OpenLo
     app = drop(load(), "timestamp,customer_id,metric_key,quantity\n2026-09-30T22:30:00Z,acme,calls,1\n")
     picker(app, "Time zone of the times").set_value("Europe/Berlin").run()
     assert button(click(app), "validate_loaded").label == "Validate October 2026"
+
+
+def test_the_checks_are_those_of_the_month_with_most_of_the_events(load: OpenLoad) -> None:
+    rows = [f"{time}:00Z,acme,calls,1" for time in ("2026-10-03T10:00", "2026-10-04T10:00", "2026-11-02T10:00")]
+    app = click(drop(load(), "\n".join(["timestamp,customer_id,metric_key,quantity", *rows])))
+    assert button(app, "validate_loaded").label == "Validate October 2026"
+    click(app, "another")
+    again = click(drop(app, "\n".join(["timestamp,customer_id,metric_key,quantity", *rows])))
+    assert button(again, "validate_loaded").label == "Validate November 2026", "nothing was loaded: the newest one"
 
 
 def test_explore_has_the_events_at_once(load: OpenLoad, explore_page: Callable[..., AppTest]) -> None:
@@ -587,8 +606,9 @@ def test_organizations_are_shown_by_name_and_the_typed_name_is_that_organization
     one_event_each(events_database_url, NAMED)
     app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))
     assert picker(app, "Organization").options == ["local", f"Acme *Corp*  ·  {ORGANIZATION}", str(OTHER)]
+    assert picker(app, "Organization").value is None
     typed(app, "Organization", text)
-    assert "new organization" not in said(app)
+    assert ("new organization" in said(app)) is (into == LOCAL_ORGANIZATION)
     click(app)
     assert sorted(stored(events_database_url, "organization_id")) == sorted([(ORGANIZATION,), (OTHER,), *[(into,)] * 4])
 
@@ -624,9 +644,34 @@ def test_an_organization_of_the_demo_is_no_new_one(load: OpenLoad, events_databa
     one_event_each(events_database_url, {OTHER: None, demo: "Acme AI"})
     app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))
     assert picker(app, "Organization").options == ["local", str(OTHER), f"Acme AI  ·  {demo}"]
-    assert "Into local" in said(app)
     typed(app, "Organization", "acme ai")
     assert "Into Acme AI" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("others", "proposed", "is_new"),
+    [
+        ([OTHER], None, True),
+        ([ORGANIZATION, OTHER], None, True),
+        ([OTHER, LOCAL_ORGANIZATION], "local", False),
+        ([next(iter(ORGANIZATIONS))], "local", True),
+        ([], "local", True),
+    ],
+)
+def test_the_local_organization_is_proposed_unless_there_are_only_others_and_said_to_be_new(
+    load: OpenLoad, events_database_url: str, others: list[UUID], proposed: str | None, is_new: bool
+) -> None:
+    """The events went to a third organization without a word; the command asks whose they are."""
+    one_event_each(events_database_url, dict.fromkeys(others))
+    app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))
+    assert picker(app, "Organization").value == proposed
+    if proposed is None:
+        assert button(app, "load_file") is None
+        assert "Choose whose events these are" in said(app)
+        unbroken(picker(app, "Organization").set_value("local").run())
+    assert f"Into {'a new organization ' * is_new}local" in said(app)
+    click(app)
+    assert ("local is a new organization: these are its first events" in said(app)) is is_new
 
 
 def test_each_organization_of_a_file_is_opened_by_name(load: OpenLoad) -> None:

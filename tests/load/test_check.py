@@ -209,6 +209,25 @@ def test_the_key_of_a_foreign_file_is_its_id(tmp_path):
     assert found.totals[0].amount == Decimal("1.5")
 
 
+@pytest.mark.parametrize(
+    ("name", "ids", "is_key"),
+    [
+        ("event_id", ("e1", "e2"), True),
+        ("Event ID", ("11", "12"), True),
+        ("eventUuid", ("0b1c5bd2-54c6-4f0c-9c0e-7c3d5b8a0001", "0b1c5bd2-54c6-4f0c-9c0e-7c3d5b8a0002"), True),
+        ("event_id", ("e1", "e1"), False),
+        ("event_id", ("e1", ""), False),
+        ("event_type_id", ("e1", "e2"), False),
+    ],
+)
+def test_the_id_of_an_event_whose_values_differ_is_the_key(tmp_path, name, ids, is_key):
+    """It became a dimension, so that the file with another option or column counted twice."""
+    rows = "".join(f"c,calls,{n},{TIME},{id_}\n" for n, id_ in enumerate(ids))
+    found = check(tmp_path, f"customer,metric,quantity,time,{name}\n{rows}")
+    assert found.options.mapping.get("idempotency_key") == (name if is_key else None)
+    assert (found.events, found.rejected, found.options.mapping["customer_id"]) == (2, 0, "customer")
+
+
 def test_faults_are_shown_once_by_column(tmp_path):
     rows = "".join(f"c,m,x{n},{TIME}\n" for n in range(50))
     found = check(tmp_path, "customer_id,metric_key,quantity,timestamp\n" + rows)

@@ -154,6 +154,27 @@ def test_an_export_of_a_later_time_is_warned_of(load_again):
     assert load_again.csv(text(rows[200:], cut(SECOND))).cut_times > 190
 
 
+@pytest.mark.parametrize("grid", [MINUTE, 60 * MINUTE])
+@pytest.mark.parametrize("is_part_first", [False, True])
+def test_a_small_part_of_a_file_with_its_times_cut_is_warned_of(load_again, grid, is_part_first):
+    """A customer's only row in it was no evidence: its quantity was that of all its rows."""
+    rows = requests(0.0005, 120, quantities=500, customers=12)
+    files = [text(rows), text(rows[50:60], cut(grid))]
+    first, second = reversed(files) if is_part_first else files
+    load_again.csv(first)
+    assert load_again.csv(second).cut_times == 10
+
+
+@pytest.mark.parametrize("customers", [1, 300])
+@pytest.mark.parametrize("grid", [60 * MINUTE, DAY])
+def test_small_files_of_other_usage_are_not_warned_of(load_again, customers, grid):
+    """Of few quantities, of which some are equal at the same hour or day."""
+    load_again.csv(text(requests(0.0005, 600, quantities=3, customers=customers)))
+    other = text(requests(0.0005, 60, quantities=3, customers=customers, seed=2), cut(grid))
+    report = load_again.csv(other)
+    assert report.cut_times == report.other_zone == 0
+
+
 @pytest.mark.each_value
 @pytest.mark.parametrize("rate", [0.05, 1, 1000])
 @pytest.mark.parametrize("time", [cut(SECOND), cut(MINUTE), rounded(MILLISECOND)])

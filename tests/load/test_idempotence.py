@@ -26,6 +26,7 @@ from support.thoroughness import cases
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError
+from usage_explore.load.joined_columns import currency_text
 
 BASE = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
@@ -39,6 +40,54 @@ def test_loading_twice_adds_nothing_and_says_so(load, table_of):
     assert (again.loaded, again.already_there) == (0, 4)
     assert "every row was in the table already; nothing was added" in str(again)
     assert load.rows() == rows
+
+
+FULL = {
+    "quantity": "1.50",
+    "external_cost_amount": "2",
+    "external_cost_currency": "USD",
+    "wallet_currency": "USD",
+    "product_id": "disk",
+    "subscription_id": "s1",
+    "price_key": "p1",
+    "region": "EU",
+    "seats": "3.0",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "differing"),
+    [
+        ({"customer_id": str(uuid.uuid4())}, ("customer_id",)),
+        ({"metric_key": "calls"}, ("metric_key",)),
+        ({"quantity": "1.6"}, ("quantity",)),
+        (
+            {"external_cost_amount": "3", "external_cost_currency": "EUR"},
+            ("external_cost_amount", "external_cost_currency"),
+        ),
+        ({"external_cost_currency": "EUR"}, ("external_cost_currency",)),
+        ({"wallet_currency": "EUR"}, ("wallet_currency",)),
+        ({"wallet_currency": ""}, ("wallet_currency",)),
+        ({"product_id": "tape"}, ("product_id",)),
+        ({"subscription_id": "s2"}, ("subscription_id",)),
+        ({"price_key": "p2"}, ("price_key",)),
+        ({"region": "US"}, ("region",)),
+        ({"team": "ops", "region": ""}, ("region", "team")),
+        ({"seats": "30"}, ("seats",)),
+        ({"region": "eu", "seats": "3", "quantity": "1.5"}, ()),  # written otherwise
+    ],
+)
+def test_another_value_under_the_same_key_and_time_is_said(load_again, table_of, changed, differing):
+    """A corrected customer or wallet was "in the table already", and nothing else was said."""
+    one, other = ({**FULL, "idempotency_key": key} for key in ("k1", "k2"))
+    load_again.csv(table_of(one, other))
+    report = load_again.csv(table_of(one, {**other, **changed}))
+    assert (report.loaded, report.already_there) == (0, 2)
+    assert (report.changed, report.changed_columns) == (int(bool(differing)), differing)
+    assert ("every row was in the table already" in str(report)) == (not differing)
+    assert (f"other values in {' and '.join(differing)}; not loaded: load the file again" in str(report)) == bool(
+        differing
+    )
 
 
 def test_two_files_are_as_good_as_one(load, load_again, table_of):
@@ -185,7 +234,7 @@ events = st.fixed_dictionaries(
         "ingested_at": times,
         "idempotency_key": texts.filter(bool),
         "external_cost_amount": st.none() | numbers,
-        "external_cost_currency": st.none() | texts.filter(bool),
+        "external_cost_currency": st.none() | texts.filter(str.strip).map(currency_text),
         "wallet_currency": st.none() | texts.filter(bool),
         "dimensions": st.dictionaries(texts, json_values, max_size=3),
     }

@@ -396,6 +396,20 @@ def test_costs_without_a_currency_are_warned_of_where_the_file_has_currencies(lo
     assert warning not in str(again)
 
 
+@pytest.mark.parametrize("values", [("eur", "EUR", "€"), ("EUR ", " eur")])
+def test_a_column_of_the_name_of_the_currency_is_read_as_a_mapped_one(load, values):
+    """The same money was in several currencies: eur, EUR and €."""
+    rows = "".join(f"2026-10-01T00:00:00Z,a,calls,{n},1.20,{value}\n" for n, value in enumerate(values))
+    load.csv(f"timestamp,customer_id,metric_key,quantity,external_cost_amount,external_cost_currency\n{rows}")
+    assert {currency for (currency,) in load.rows("external_cost_currency")} == {"EUR"}
+
+
+def test_a_currency_that_is_set_for_all_rows_is_in_capitals(load):
+    text = "timestamp,customer_id,metric_key,quantity,external_cost_amount\n2026-10-01T00:00:00Z,a,calls,1,1.20\n"
+    load.csv(text, constants={"external_cost_currency": "eur"})
+    assert load.rows("external_cost_currency") == [("EUR",)]
+
+
 @pytest.mark.parametrize(
     ("columns", "row", "options", "codes"),
     [

@@ -50,6 +50,37 @@ def test_a_file_that_is_loaded_again_in_another_zone_is_warned_of(load_again, fi
     assert "at times that another time zone gives" in str(report)
 
 
+def keyed(text: str, key: Callable[[int, str], str]) -> str:
+    """The file with a column of keys, made of a row's number and customer."""
+    header, *rows = text.splitlines()
+    keys = (key(number, row.partition(",")[0]) for number, row in enumerate(rows))
+    return "\n".join([f"idempotency_key,{header}", *(f"{one},{row}" for one, row in zip(keys, rows, strict=True))])
+
+
+@pytest.mark.parametrize("hours", [4, 240])
+@pytest.mark.parametrize(("first", "second"), [("UTC", "Europe/Berlin"), ("Pacific/Kiritimati", "America/Los_Angeles")])
+def test_a_file_with_keys_that_is_loaded_again_in_another_zone_is_warned_of(load_again, first, second, hours):
+    """Its keys were said to be "also at another time", in a line among others."""
+    text = keyed(made(steady, hours=hours, start=START - timedelta(days=30)), lambda number, _: f"k{number}")
+    assert load_again.csv(text, timezone=first).other_zone == 0
+    report = load_again.csv(text, timezone=second)
+    assert report.other_zone == report.other_times == report.loaded == 3 * hours
+    assert "at times that another time zone gives" in str(report)
+    assert load_again.csv(text, timezone=second).other_zone == 0, "all of it is there"
+
+
+def test_keys_of_a_meter_and_of_a_day_are_not_warned_of(load_again):
+    """Such keys repeat at each hour or day of the next file, too."""
+    for day in range(3):
+        text = made(steady, hours=24, start=START + timedelta(days=day))
+        meter = load_again.csv(keyed(text, lambda _, customer: customer), timezone="UTC")
+        daily = made(steady, hours=1, start=START - timedelta(days=60 - day))
+        assert (
+            meter.other_zone,
+            load_again.csv(keyed(daily, lambda _, customer: customer), timezone="UTC").other_zone,
+        ) == (0, 0)
+
+
 def test_steady_usage_at_its_own_seconds_tells(load_again):
     text = made(steady).replace(":00,", ":17,")
     load_again.csv(text, timezone="UTC")

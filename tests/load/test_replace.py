@@ -162,7 +162,8 @@ def test_a_changed_amount_under_the_same_key_is_said(load):
     focus(load, row("a", "1.5", Id="k1"), row("b", "2", Id="k2"))
     again = focus(load, row("a", "9", Id="k1"), row("b", "2", Id="k2"))
     assert (again.loaded, again.already_there, again.changed) == (0, 2, 1)
-    assert "1 row repeats the key and time of a stored event with other amounts; not loaded" in str(again)
+    assert again.changed_columns == ("EffectiveCost", "external_cost_amount")
+    assert "1 row repeats the key and time of a stored event with other values in EffectiveCost and" in str(again)
     replaced = focus(load, row("a", "9", Id="k1"), row("b", "2", Id="k2"), replace=True)
     assert (replaced.superseded, replaced.loaded, replaced.already_there, replaced.changed) == (1, 1, 1, 0)
     assert "links pinned" not in str(replaced)  # the stored event is too new for any
@@ -220,6 +221,36 @@ def test_other_organizations_and_events_without_the_scope_are_never_touched(load
             (str(OTHER), "a"),
         ]
     )
+
+
+@pytest.mark.parametrize(
+    "period",
+    [
+        "2026-09-01 00:00:00",
+        "2026-09-01",
+        "2026-09-01T00:00:00+00:00",
+        "2026-09-01 00:00:00 UTC",
+        "2026-09-01T00:00:00.000Z",
+        "2026-09-01T02:00+02:00",
+    ],
+)
+def test_a_billing_period_is_the_same_in_any_spelling(load_again, period):
+    """Nothing was superseded, and all was counted twice; the warning said to do what was just done."""
+    focus(load_again, row("a", "1.5"), row("b", "2"), row("c", "9", period="2026-08-01T00:00:00Z"))
+    report = focus(load_again, row("a", "1.75", period=period), replace=True)
+    assert (report.superseded, report.loaded) == (2, 1)
+    assert costs(load_again) == [("a", Decimal("1.75")), ("c", Decimal(9))]
+
+
+@pytest.mark.parametrize(
+    "period", ["2026-09", "2026-02-31T00:00:00Z", "2026-09-01T25:00:00Z", "September", "0000-01-01"]
+)
+def test_a_billing_period_that_is_no_instant_is_compared_as_text(load_again, period):
+    charged = {"ChargePeriodStart": SEPTEMBER}
+    focus(load_again, row("a", "1.5", period=period, **charged), row("b", "2"))
+    report = focus(load_again, row("a", "1.75", period=period, **charged), replace=True)
+    assert (report.superseded, report.loaded) == (1, 1)
+    assert costs(load_again) == [("a", Decimal("1.75")), ("b", Decimal(2))]
 
 
 def test_without_a_billing_period_the_calendar_months_of_the_file_are_replaced(load, table_of):
@@ -332,6 +363,40 @@ def test_an_edge_of_a_month_is_one_of_its_own_source_and_organization(load, othe
     )
     load.connection.rollback()
     assert load.count() == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("Europe/Berlin", "UTC"), ("UTC", "Europe/Berlin"), ("UTC", "US/Pacific")]
+)
+@pytest.mark.parametrize("month", [8, 9])
+def test_a_month_that_is_replaced_in_its_zone_leaves_the_neighbouring_file_whole(load, wrong, right, month):
+    """The first hours of a September of Berlin, a file of its own, were deleted with August in UTC."""
+    head, *rows = AUGUST_AND_SEPTEMBER.splitlines()
+    rows = [row.replace("2026-08-30", "2026-08-31") for row in rows]
+    months = {number: [row for row in rows if f"2026-{number:02}" in row] for number in (8, 9)}
+    files = {number: "\n".join([head, *own, ""]).replace("calls", f"m{number}") for number, own in months.items()}
+    for text in files.values():
+        load.csv(text, timezone=wrong)
+    report = load.csv(files[month], timezone=right, replace_by=["source"])
+    assert load.count() == 120
+    kept = "stored event" in " ".join(report.notes)
+    load.csv(files[17 - month], timezone=right, replace_by=["source"])
+    statement = "SELECT metric_key, count(*) FROM usage_events WHERE extract(month FROM timestamp AT TIME ZONE %s) = %s"
+    for number in (8, 9):
+        counts = load.connection.execute(f"{statement} GROUP BY 1", [right, number]).fetchall()
+        assert counts == [(f"m{number}", 60)]
+    assert kept == (month == (9 if wrong == "UTC" and right == "Europe/Berlin" else 8))
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("Europe/Berlin", "Asia/Tokyo"), ("Asia/Tokyo", "America/Los_Angeles")])
+def test_a_month_is_replaced_in_its_zone_though_clocks_change_near_its_end(load, wrong, right):
+    """The last event of October was counted twice: the clock changes a week before, of which few rows are."""
+    days = ("01 00:30", "05 12:00", "09 13:10", "14 12:34", "20 08:00", "31 23:30")
+    rows = (f"2026-10-{day},a,calls,{number},meter" for number, day in enumerate(days))
+    text = "\n".join([AUGUST_AND_SEPTEMBER.splitlines()[0], *rows, ""])
+    load.csv(text, timezone=wrong)
+    load.csv(text, timezone=right, replace_by=["source"])
+    assert load.count() == 6
 
 
 def test_the_months_that_are_replaced_are_said_for_each_source(load):
@@ -468,6 +533,23 @@ def test_replace_keeps_a_key_that_the_file_repeats(load, table_of):
     assert sorted(quantity for (quantity,) in load.rows("quantity")) == [10, 10, 20]
     again = load.csv(table_of(row("10"), row("20"), row("10")), **options)
     assert (again.superseded, again.loaded, again.already_there) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("quantity", ["5", "9"])
+@pytest.mark.parametrize("other", [[], [{"idempotency_key": "k2", "source": "A"}]])
+def test_a_row_whose_event_another_source_has_is_said(load_again, table_of, quantity, other):
+    """It "was in the table already", or was to be loaded again with the option that was given."""
+    row = {"idempotency_key": "k1", "quantity": "5"}
+    load_again.csv(table_of({**row, "source": "B"}, *other))
+    rows = ({**row, "quantity": quantity, "source": "A"}, *other)
+    report = load_again.csv(table_of(*rows), replace_by=["source"])
+    assert (report.superseded, report.loaded, report.already_there) == (0, 0, len(rows))
+    assert (
+        "warning: 1 row repeats the key and time of a stored event of another source or period, which stays; not"
+        " loaded: replace the events of that one first, by a file without such rows"
+    ) in str(report)
+    assert "in the table already" not in str(report)
+    assert "other values" not in str(report)
 
 
 @pytest.mark.parametrize("first", [{"Id": "k1"}, {}])

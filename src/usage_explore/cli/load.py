@@ -174,8 +174,9 @@ def load(
         return
     from usage_explore.db.schema import events_table
     from usage_explore.load import app_links, load_files
+    from usage_explore.open_store import opened
 
-    with connected() as (connection, settings):
+    with connected() as (connection, settings), opened(settings) as store:
         reports = load_files(
             connection,
             events_table(settings.table),
@@ -188,6 +189,7 @@ def load(
             progress=sys.stderr.isatty(),
             settle=settings.settle_time,
             home=settings.home,
+            signoffs=store.signed,
             **options,
         )
         for report in reports:  # before the extract, which may take long: the events are there

@@ -1,7 +1,4 @@
-"""A look at a file before it is loaded: what it is, what its rows become, what is wrong with it.
-
-Nothing is written and no database is needed.
-"""
+"""A look at a file before it is loaded, without a database: what it is, what its rows become, what is wrong with it."""
 
 from __future__ import annotations
 
@@ -30,7 +27,8 @@ from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared, input_file, prepare, shown, value_of
-from usage_explore.load.proposals import Proposal, profiles, propose
+from usage_explore.load.profiles import profiles
+from usage_explore.load.proposals import Proposal, propose
 from usage_explore.load.replace import FileSources, replace_notes
 from usage_explore.load.report import NO_ROW_LEFT_OUT, Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper

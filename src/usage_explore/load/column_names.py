@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.numbers import CODES_OF_SIGNS, SIGNS
 
 CUSTOMER_WORDS = (
     "customer", "client", "kunden", "kunde", "klant", "cliente", "tenant", "subscriber", "abonne", "mandant",
@@ -38,6 +39,15 @@ PRICED_COST_WORDS = frozenset(("amount", "price", "preis"))
 CURRENCY_WORDS = frozenset((
     "currency", "wahrung", "waehrung", "devise", "monnaie", "moneda", "divisa", "valuta", "munteenheid",
 ))  # fmt: skip
+
+COMMON = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
+"""Currency codes that are known in small letters, too: "try" and "all" are words."""
+
+_CODES_OF_NAMES = {"euro": "EUR", "euros": "EUR", "sterling": "GBP"}
+_DOLLARS = frozenset(("dollar", "dollars"))
+_US_DOLLARS = re.compile(r"\bUS[ -]?(?:\$|dollar)", re.IGNORECASE)
+
+_WORDS_BESIDE_COST = frozenset(("amount", "total", "in", "external"))
 
 NO_COST_WORDS = frozenset((
     "unit", "rate", "per", "stuckpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
@@ -100,6 +110,40 @@ def _words_of(part: str) -> list[str]:
 def _plain(word: str) -> str:
     """The word in lower case without accents, which exports often lack: "quantite" of Quantité."""
     return "".join(letter for letter in unicodedata.normalize("NFD", word.lower()) if letter.isalpha())
+
+
+def codes_of_name(name: str) -> list[str]:
+    """The currencies that a column's name has: of each code, name and sign that mean one, its code.
+
+    >>> codes_of_name("Cost (€)"), codes_of_name("costUSD"), codes_of_name("Amount in Euros"), codes_of_name("Cost ($)")
+    (['EUR'], ['USD'], ['EUR'], [])
+    """
+    found = [word.upper() if word in COMMON else _CODES_OF_NAMES.get(word, "") for word in words(name)]
+    found += [CODES_OF_SIGNS.get(letter, "") for letter in name] + ["USD" * bool(_US_DOLLARS.search(name))]
+    return [code for code in dict.fromkeys(found) if code]
+
+
+def other_costs(costs: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Of the names, those of costs in another currency than one of the columns `costs`: Cost (USD) beside Cost (EUR).
+
+    >>> other_costs(["Cost (EUR)"], ["Cost (USD)", "amount_chf", "Balance (USD)", "Cost"])
+    ['Cost (USD)', 'amount_chf']
+    """
+    own = [_without_currency(cost) for cost in costs]
+    return [
+        name
+        for name in names
+        if (codes_of_name(name) or {*name} & {*SIGNS} or {*words(name)} & _DOLLARS)
+        and ((base := _without_currency(name)) in own or (_is_cost(base) and any(map(_is_cost, own))))
+    ]
+
+
+def _without_currency(name: str) -> frozenset[str]:
+    return frozenset(words(name)) - COMMON - _CODES_OF_NAMES.keys() - {"us"} - _DOLLARS
+
+
+def _is_cost(own: frozenset[str]) -> bool:
+    return bool(own) and own <= COST_WORDS | _WORDS_BESIDE_COST
 
 
 class ColumnNames:

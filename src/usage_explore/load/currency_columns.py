@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from usage_explore.formatting import counted, listed
-from usage_explore.load.column_names import CURRENCY_WORDS, words
+from usage_explore.load.column_names import COMMON, CURRENCY_WORDS, QUANTITY_WORDS, codes_of_name, words
 from usage_explore.load.numbers import CODES_BY_SIGN, CODES_OF_SIGNS, SIGNS
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from usage_explore.load.row_mapper import RowMapper
 
 MAX_CODES = 20
-"""Different codes of a column that are its currencies, whatever its name."""
+"""Different values of a column that may be currencies where not all are codes."""
 
 _MAX_NAME_CHARACTERS = 20
 """Characters of a currency's name, such as US-Dollar, in a column that is named currency."""
-
-COMMON = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
-"""Codes that are known in small letters, too: "try" and "all" are words."""
 
 _CURRENCY_NAMES = frozenset((
     "euro", "euros", "dollar", "dollars", "pound", "pounds", "pfund", "sterling", "franken", "franc", "francs", "yen",
     "yuan", "renminbi", "rupee", "rupees", "krone", "kronen", "krona", "kronor", "zloty", "złoty",
 ))  # fmt: skip
 """Last words of a currency's name, such as US-Dollar."""
+
+_RATE_WORDS = QUANTITY_WORDS | {"rate", "exchange", "conversion", "factor", "multiplier", "ratio", "kurs", "kurse"}
+"""Words beside that of a currency that make it none where the values are numbers."""
 
 _OTHER_WORDS = frozenset(("all", "top", "pound", "pounds", "pfund"))
 """Codes and names that alone may be other words, such as units of weight."""
@@ -42,7 +42,10 @@ _NO_CODES = frozenset(("n/a", "na", "none", "null", "-", ""))
 def is_named_currency(name: str, texts: Iterable[str]) -> bool:
     """Whether a name says currency and the values are few words or signs; or unit of a price, and they are codes."""
     own, values = {*words(name)}, {*texts}
-    if own & CURRENCY_WORDS:
+    is_named = bool(own & CURRENCY_WORDS)
+    if is_named and not own & _RATE_WORDS and all(re.fullmatch("[0-9]{2,3}", text) for text in values):
+        return True  # the numeric codes of ISO 4217
+    if is_named:
         return len(values) <= MAX_CODES and not any(
             len(text) > _MAX_NAME_CHARACTERS or re.search("[0-9]", text) for text in values
         )
@@ -60,20 +63,25 @@ def has_codes(texts: Iterable[str]) -> bool:
     (False, False, False)
     """
     values = {text.strip() for text in texts if text.strip().lower() not in _NO_CODES}
-    is_few = 0 < len(values) <= MAX_CODES and not {value.lower() for value in values} <= _OTHER_WORDS
-    return is_few and all(map(_is_currency, values))
+    is_some = bool(values) and not {value.lower() for value in values} <= _OTHER_WORDS
+    return is_some and all(map(_is_currency, values))
 
 
 def _is_currency(text: str) -> bool:
     is_code = (text.isupper() or text.lower() in COMMON) and scale(text) is not None
     own = words(text) if len(text) <= _MAX_NAME_CHARACTERS and not re.search("[0-9]", text) else []
-    return text in SIGNS or text == "US$" or is_code or (0 < len(own) <= 2 and own[-1] in _CURRENCY_NAMES)
+    return _is_sign(text) or is_code or (0 < len(own) <= 2 and own[-1] in _CURRENCY_NAMES)
+
+
+def _is_sign(text: str) -> bool:
+    return text in SIGNS or re.fullmatch(r"[A-Z]{1,3}\$", text) is not None
 
 
 def has_several(texts: Iterable[str]) -> bool:
-    """Whether the values are few and two of them are currency signs or common codes, whatever the others are."""
-    values = {text.strip().lower() for text in texts}
-    return len(values) <= MAX_CODES and len(values & {*SIGNS, "us$", *COMMON}) > 1
+    """Whether two of the values are currency signs or common codes, and they are few, or half of them currencies."""
+    values = {text.strip() for text in texts}
+    several = {value.lower() for value in values if _is_sign(value) or value.lower() in COMMON}
+    return len(several) > 1 and (len(values) <= MAX_CODES or 2 * sum(map(_is_currency, values)) >= len(values))
 
 
 def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
@@ -99,7 +107,27 @@ def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
 
 def currency_warnings(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
     """The warnings of `events` events with costs and no currency, and of costs with signs of other currencies."""
-    return [*_unknown_currencies(events, file, mapper), *_other_signs(file, mapper)]
+    return [*_unknown_currencies(events, file, mapper), *_other_signs(file, mapper), *_other_costs(mapper)]
+
+
+def _other_costs(mapper: RowMapper) -> Iterator[str]:
+    """What the rows read have in other columns of costs than the mapped one: a warning where they have no other."""
+    mapped = listed(map(repr, mapper.sources.get("external_cost_amount", ())))
+    for name in mapper.other_costs:
+        if rows := mapper.counts[f"cost alone: {name}"]:
+            yield (
+                f"warning: {_have(rows)} a cost in the column {name!r} that is not loaded as a cost, and none in"
+                f" {mapped}: put both into one column, and their currencies into another, and map these"
+            )
+        if rows := mapper.counts[f"cost beside: {name}"]:
+            yield (
+                f"{_have(rows)} a cost in {name!r} beside the one in {mapped}, which alone is loaded as their cost; if"
+                " they are two costs, write a row for each"
+            )
+
+
+def _have(rows: int) -> str:
+    return f"{counted(rows, 'row')} {'has' if rows == 1 else 'have'}"
 
 
 def _other_signs(file: Prepared, mapper: RowMapper) -> Iterator[str]:
@@ -131,15 +159,32 @@ def _unknown_currencies(events: int, file: Prepared, mapper: RowMapper) -> list[
     records = file.first_records() if events else []
     found = []
     for name in file.names:
-        texts = {raw for record in records if isinstance(raw := member(record, name), str) and raw}
-        texts -= mapper.mapping.null_text
-        is_currency = has_codes(texts) or has_several(texts) or is_named_currency(name, texts)
+        values = (member(record, name) for record in records)
+        texts = {str(raw) for raw in values if isinstance(raw, (str, int)) and raw != ""} - mapper.mapping.null_text
+        pairs = {code for text in texts for code in text.split("/")}
+        is_currency = has_codes(texts) or has_codes(pairs) or has_several(texts) or is_named_currency(name, texts)
         if texts and name not in mapper.taken() and is_currency:
             found.append(f"{name!r} ({listed(texts)})")
     if not found:
-        return []
+        return _signs_of_several(events, mapper)
     return [
         f"warning: the costs of {counted(events, 'event')} have no currency and are added up as if they had the same;"
         f" the file has currencies in {', '.join(found)}: choose the column of the costs' currencies with --map"
         " external_cost_currency=COLUMN"
     ]
+
+
+def _signs_of_several(events: int, mapper: RowMapper) -> list[str]:
+    """The warning that the name of the costs has a sign or word that means several currencies."""
+    names = mapper.sources.get("external_cost_amount", ()) if events else ()
+    means = {"dollar": "$", "dollars": "$", "yen": "¥"}
+    for name in names:
+        signs = [sign for sign in (*name, *(means.get(word, "") for word in words(name))) if sign in CODES_BY_SIGN]
+        if signs and not codes_of_name(name):
+            codes = CODES_BY_SIGN[signs[0]]
+            costs = "the cost of 1 event has" if events == 1 else f"the costs of {counted(events, 'event')} have"
+            return [
+                f"warning: {costs} no currency, and the name {name!r} may mean several, such as {listed(codes[:3])}:"
+                f" set theirs with --set external_cost_currency={codes[0]}"
+            ]
+    return []

@@ -16,7 +16,7 @@ from usage_explore.files.values import (
     number_text,
     uuid_text,
 )
-from usage_explore.load.joined_columns import joined_time
+from usage_explore.load.joined_columns import currency_text, joined_time
 from usage_explore.load.paths import member
 
 
@@ -58,7 +58,7 @@ READERS: Mapping[str, Callable[[object], str]] = {
     "quantity": number_text,
     "idempotency_key": idempotency_key_text,
     "external_cost_amount": number_text,
-    "external_cost_currency": code_text,
+    "external_cost_currency": currency_text,
     "wallet_currency": code_text,
     "dimensions": _dimensions,
 }

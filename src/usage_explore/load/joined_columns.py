@@ -17,7 +17,7 @@ from usage_explore.load.paths import amounts, member
 
 def currency_text(raw: object) -> str:
     """A currency code in capitals, as some APIs write usd; of a sign that means one currency its code."""
-    text = code_text(raw).strip().upper()
+    text = code_text(code_text(raw).strip()).upper()
     return CODES_OF_SIGNS.get(text, text)
 
 

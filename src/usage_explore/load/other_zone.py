@@ -1,9 +1,9 @@
 """Whether a file was loaded before with its times in another zone, or cut, and so counts twice; one has no keys.
 
 Equal content shows it: rows of two loads with equal organization, customer, metric, quantity and dimensions (of
-those that both loads have), the first with the first, the second with the second, differ in time by the distance of
-two zones. Times are cut or rounded where all of one load are on a `Grid`, such as whole seconds, and a third of the
-other's are not: then both must have as many rows of a content at each time of that grid.
+those that both loads have, `folded`), the first with the first, the second with the second, differ in time by the
+distance of two zones. Times are cut or rounded where all of one load are on a `Grid`, such as whole seconds, and a
+third of the other's are not: then both must have as many rows of a content at each time of that grid.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sqlalchemy import (
     case,
     cast,
     extract,
+    false,
     func,
     literal,
     not_,
@@ -73,11 +74,26 @@ _MAX_ZONE_STEP = timedelta(minutes=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_PADDED = "[.][0-9]*0[,}]|: -?0[0-9]"
+_NUMBER = "(: -?)0*([0-9]+(?:[.][0-9]*[1-9])?)[.]?0*(?=[,}])"
+"""A number in the text of dimensions without quotes, and whether one may have zeros that say nothing: `: 1.50,`."""
+
 _KEY = "idempotency_key"
 COLUMNS = (
     *("id", "timestamp", "ingested_at", "organization_id", "customer_id", "metric_key", "quantity", "dimensions", _KEY),
 )
 """Of the rows that are compared; those of one load have one `ingested_at`."""
+
+
+def folded(dimensions: ColumnElement[Any]) -> ColumnElement[str]:
+    """The dimensions as a text that is the same for each writing: lower case, and numbers by their value.
+
+    A CSV file has "1.50", "3" and "True" where a JSON or Parquet file or a spreadsheet has 1.5, 3 and true.
+    """
+    bare = func.translate(func.lower(cast(dimensions, Text)), '"', "", type_=Text())
+    number = func.regexp_replace(bare, _NUMBER, r"\1\2", "g", type_=Text())
+    return case((bare.regexp_match(_PADDED), number), else_=bare)  # to replace takes five times as long as to match
+
 
 Pair = tuple[datetime, datetime]
 """The arrivals of a load and of an earlier one."""
@@ -130,8 +146,8 @@ class Apart(NamedTuple):
     """Rows of two loads that differ by one distance in time, and how many of these are evidence.
 
     A row is evidence of a repeated load, not of two meters that send the same at other times, if at most half of its
-    customer's metric have its quantity, or its time is no whole minute; where times are cut, no quarter of an hour, and
-    not of a metric whose rows come at equal intervals.
+    customer's metric have its quantity (in the other load, where it is the only one), or its time is no whole minute;
+    where times are cut, no quarter of an hour, and not of a metric whose rows come at equal intervals.
     """
 
     rows: int
@@ -313,7 +329,7 @@ def _counted(rows: FromClause, but: frozenset[str], compared: Mapping[Comparison
 def _compared(rows: FromClause, but: frozenset[str], compared: Mapping[Comparison, Collection[Pair]]) -> CTE:
     """The rows of each pair's later load, `id` and `timestamp`, that have a counterpart in the earlier one.
 
-    They have its customer, metric, quantity and dimensions, `but` some, which are compared by a hash of 64 bits.
+    They have its customer, metric, quantity and dimensions, `but` some, `folded`, compared by a hash of 64 bits.
     `comparison` is the place among those given, `apart` the distance in time, `evidence` as `Apart` has it. All rows
     are read once.
     """
@@ -327,6 +343,7 @@ def _compared(rows: FromClause, but: frozenset[str], compared: Mapping[Compariso
     later, earlier = placed.alias(), placed.alias()
     in_order = _kept(
         select(later, earlier.c.ingested_at.label("earlier"), earlier.c.timestamp.label("time_there"))
+        .add_columns(earlier.c.varied.label("varied_there"))
         .join(earlier, and_(later.c.content == earlier.c.content, later.c.place == earlier.c.place))
         .where(
             tuple_(later.c.ingested_at, earlier.c.ingested_at).in_(_asked(set().union(*compared.values()), s.timestamp))
@@ -352,7 +369,8 @@ def _in_zones(read: CTE, in_order: CTE, comparison: Comparison, pairs: Collectio
     """The rows with the one of the earlier load that has the same number of those with this content in its load."""
     c, grid = in_order.c, comparison.grid
     apart = (grid.cut(c.timestamp) - grid.cut(c.time_there)).label("apart")
-    return select(*_columns(read, in_order, grid), c.earlier, apart).where(
+    varied = func.coalesce(c.varied, c.varied_there, false())
+    return select(*_columns(read, in_order, grid, varied), c.earlier, apart).where(
         tuple_(c.ingested_at, c.earlier).in_(_asked(pairs, c.timestamp))
     )
 
@@ -363,7 +381,8 @@ def _at_once(
     """The rows with one of the earlier load at the same time on the grid, if both loads have as many there.
 
     A row without one, in the time that both loads have and with a content of both, has an `apart` of NULL. Of a load
-    whose times are not on the grid, those on it are left out if equal rows have equal keys: cut, they are the same row.
+    whose times are not on the grid, those on it are left out if equal rows have equal keys, and are written as in the
+    other load: cut, they are the same row.
     """
     r, s, grid = read.c, shared.c, comparison.grid
     time = grid.cut(s.timestamp)
@@ -379,19 +398,25 @@ def _at_once(
     )
     span = spans.c
     coarse = select(span.ingested_at).where(span.is_coarse)
+    there = select(s.written).where(s.ingested_at.in_(coarse)).distinct().subquery()
+    is_kept = or_(not_(_is_on(grid, s.timestamp)), s.ingested_at.in_(coarse), there.c.written.is_(None))
     placed = (
         select(shared, time.label("time"))
         .add_columns(func.row_number().over(**alike, order_by=[s.timestamp, s.id]).label("place"))
         .add_columns(func.count().over(**alike).label("at_once"))
-        .where(or_(not_(_is_on(grid, s.timestamp)), s.ingested_at.in_(coarse)) if are_keys_equal else true())
+        .select_from(shared.outerjoin(there, there.c.written == s.written))
+        .where(is_kept if are_keys_equal else true())
         .cte()
     )
     later, earlier = placed.alias(), placed.alias()
     c = select(placed.c.content, placed.c.ingested_at).distinct().subquery().c
     same = and_(*(later.c[name] == earlier.c[name] for name in ("content", "time", "place", "at_once")))
+    varied = func.coalesce(later.c.varied, case((earlier.c.id.is_(None), true())), earlier.c.varied, false())
     return (
         select(
-            *_columns(read, later, grid), c.ingested_at.label("earlier"), (later.c.time - earlier.c.time).label("apart")
+            *_columns(read, later, grid, varied),
+            c.ingested_at.label("earlier"),
+            (later.c.time - earlier.c.time).label("apart"),
         )
         .join(c.content.table, c.content == later.c.content)
         .join(spans, span.ingested_at == c.ingested_at)
@@ -403,9 +428,9 @@ def _at_once(
     )
 
 
-def _columns(read: CTE, later: FromClause, grid: Grid) -> list[ColumnElement[Any]]:
+def _columns(read: CTE, later: FromClause, grid: Grid, varied: ColumnElement[bool]) -> list[ColumnElement[Any]]:
     c = later.c
-    return [c.id, c.timestamp, _is_evidence(read, c, grid).label("evidence"), c.ingested_at.label("load")]
+    return [c.id, c.timestamp, _is_evidence(read, c, grid, varied).label("evidence"), c.ingested_at.label("load")]
 
 
 def _asked(pairs: Collection[Pair], time: ColumnElement[datetime]) -> Select[Any]:
@@ -417,31 +442,35 @@ def _is_on(grid: Grid, time: ColumnElement[datetime]) -> ColumnElement[bool]:
     return Grid(grid.step, timedelta()).cut(time) == time
 
 
-def _is_evidence(read: CTE, row: ReadOnlyColumnCollection[str, Any], grid: Grid) -> ColumnElement[bool]:
+def _is_evidence(
+    read: CTE, row: ReadOnlyColumnCollection[str, Any], grid: Grid, varied: ColumnElement[bool]
+) -> ColumnElement[bool]:
     """Whether a row is evidence of a repeated load, see `Apart`."""
     if grid == EXACT:
-        return or_(row.varied, extract("second", row.timestamp) != 0)
+        return or_(varied, extract("second", row.timestamp) != 0)
     r, time = read.c, grid.cut(row.timestamp)
     even = _even(select(r.series, grid.cut(r.timestamp).label("time")).cte())
-    return or_(row.varied, and_(func.mod(extract("epoch", time), ZONE_GRID_SECONDS) != 0, row.series.not_in(even)))
+    return or_(varied, and_(func.mod(extract("epoch", time), ZONE_GRID_SECONDS) != 0, row.series.not_in(even)))
 
 
 def _read(rows: FromClause, loads: Collection[datetime]) -> CTE:
     """The rows of these loads with hashes of their content and of their load's customer and metric, the series.
 
-    `varied` says whether at most half of the series have the quantity.
+    `written` is that of the dimensions as they are, not `folded`. `varied` says whether at most half of the series have
+    the quantity; NULL for the only row of one.
     """
     c = rows.c
     within = c.ingested_at == any_(array(loads, c.ingested_at.type))
     series = [c.organization_id, c.customer_id, c.metric_key, c.ingested_at]
     equal, every = (func.count().over(partition_by=columns) for columns in ([*series, c.quantity], series))
-    content = tuple_(c.organization_id, c.customer_id, c.metric_key, func.trim_scale(c.quantity), c.dimensions)
+    content = tuple_(c.organization_id, c.customer_id, c.metric_key, func.trim_scale(c.quantity), folded(c.dimensions))
     return _kept(
         select(
             *(c[name] for name in ("id", "timestamp", "ingested_at")),
             func.hashtextextended(cast(content, Text), 0).label("content"),
             func.hashtextextended(cast(tuple_(*series), Text), 0).label("series"),
-            (2 * equal <= every).label("varied"),
+            func.hashtextextended(cast(c.dimensions, Text), 0).label("written"),
+            case((every > 1, 2 * equal <= every)).label("varied"),
         ).where(within),
     )
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, time
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import exact_sum
 from usage_explore.files.values import uuid_text
@@ -24,6 +20,7 @@ from usage_explore.load.column_check import synonym
 from usage_explore.load.column_names import (
     ANY_CLOCK_WORDS,
     CLOCK_WORDS,
+    COMMON,
     COST_WORDS,
     CUSTOMER_WORDS,
     ID_WORDS,
@@ -37,128 +34,27 @@ from usage_explore.load.column_names import (
     QUANTITY_WORDS,
     SURE_CUSTOMER_WORDS,
     TIME_WORDS,
+    codes_of_name,
     words,
 )
-from usage_explore.load.currency_columns import COMMON, has_codes, is_named_currency, nearest
+from usage_explore.load.currency_columns import has_codes, is_named_currency, nearest
 from usage_explore.load.mapping import ColumnMapping
-from usage_explore.load.numbers import CODES_OF_SIGNS, SIGNS, number_reader
-from usage_explore.load.paths import member
+from usage_explore.load.numbers import CODES_OF_SIGNS
 from usage_explore.load.prepared import LoadOptions
-from usage_explore.load.times import TimeReader, has_abbreviation, open_date, reads
+from usage_explore.load.profiles import SHARE_OF_KIND, Profile
+from usage_explore.load.times import reads
 
 MAX_PROPOSED_MEASURES = 12
 """Columns of numbers that are proposed as measures."""
 
-_MAX_METRICS, _MAX_NULL_WORDS = 50, 3
-"""Different texts of a column that can name the metric; words for no value in a column of numbers."""
-
 _MIN_ROWS_OF_SUM = 2
 """Rows with all parts above zero that show that a column is their sum."""
 
-_SHARE_OF_KIND = 0.95
-"""Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
-
-_CLOCK = re.compile(
-    r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?:\s*[AaPp]\.?[Mm]\.?|\s*Uhr)?"
-    r"(?P<zone>\s*(?:Z|[+-][0-9]{2}:?[0-9]{2}|(?![AP]M)[A-Z]{2,5}))?"
-)
-"""A time of day."""
+_EVENT_IDS = (["event", "id"], ["event", "uuid"])
+"""The words of a name that means the id of an event."""
 
 _COUNT_OF = (["number", "of"], ["no", "of"])
 """First words of a name that make it a count: "number of calls"."""
-
-
-@dataclass(kw_only=True)
-class Profile:
-    """What the first values of a column are: counts of times, numbers and words; `amounts` has an item per row.
-
-    `dates` are times without a time of day, `clocks` times of day alone; `local_…` those without an offset.
-    """
-
-    name: str
-    values: int = 0
-    times: int = 0
-    local_times: int = 0
-    dates: int = 0
-    short_years: int = 0
-    clocks: int = 0
-    local_clocks: int = 0
-    numbers: int = 0
-    commas: int = 0
-    points: int = 0
-    fractions: int = 0
-    signs: Counter[str] = field(default_factory=Counter)
-    amounts: list[Decimal | None] = field(default_factory=list)
-    texts: Counter[str] = field(default_factory=Counter)
-    other_words: Counter[str] = field(default_factory=Counter)
-
-    def is_all(self, number: int) -> bool:
-        """Whether `number` are nearly all of the values."""
-        return self.values > 0 and number >= self.values * _SHARE_OF_KIND
-
-    @property
-    def is_number(self) -> bool:
-        """Whether the values are numbers, but for a few words for no value."""
-        if not self.numbers or self.is_time:
-            return False
-        return self.is_all(self.numbers) or len(self.other_words) <= _MAX_NULL_WORDS
-
-    @property
-    def is_time(self) -> bool:
-        """Whether the values are times; bare numbers, and dates like 1.2.26, are so only where the name says it."""
-        if not self.is_all(self.times):
-            return False
-        return not (self.is_all(self.numbers) or self.short_years) or bool(
-            {*words(self.name)} & {*TIME_WORDS, *LATER_TIME_WORDS}
-        )
-
-    @property
-    def can_be_metric(self) -> bool:
-        """Whether the values are a few texts that repeat."""
-        return 0 < len(self.texts) <= _MAX_METRICS and not self.is_number and not self.is_time
-
-
-def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: frozenset[str]) -> dict[str, Profile]:
-    """The profile of every column that has plain values; values in `null` do not count."""
-    day_first, month_first, zoned = (TimeReader(zone, None) for zone in (ZoneInfo("UTC"), ZoneInfo("UTC"), None))
-    for times in (day_first, month_first, zoned):
-        times.day_first, times.has_short_years = times is not month_first, True
-    point, comma = number_reader("."), number_reader(",")
-    found = {name: Profile(name=name) for name in names}
-    for record in records:
-        for name, profile in found.items():
-            raw = member(record, name)
-            profile.amounts.append(None)
-            if raw is None or raw == "" or isinstance(raw, (Mapping, list)) or (isinstance(raw, str) and raw in null):
-                continue
-            profile.values += 1
-            dates = day_first.counts["dates"] + month_first.counts["dates"]
-            if has_abbreviation(raw):
-                profile.times += 1
-            elif reads(day_first.read, raw) or reads(month_first.read, raw):
-                profile.times += 1
-                profile.local_times += raw.tzinfo is None if isinstance(raw, datetime) else not reads(zoned.read, raw)
-                is_date = day_first.counts["dates"] + month_first.counts["dates"] > dates
-                profile.dates += is_date or (isinstance(raw, datetime) and raw.time() == time())
-                profile.short_years += (date_ := open_date(raw)) is not None and date_.has_short_year
-            elif clock := _CLOCK.fullmatch(str(raw).strip()):
-                profile.clocks += 1
-                profile.local_clocks += clock["zone"] is None
-            is_point, is_comma = reads(point, raw), reads(comma, raw)
-            if is_point or is_comma:
-                profile.numbers += 1
-                profile.points += is_point and not is_comma and isinstance(raw, str) and "," in raw
-                profile.commas += is_comma and not is_point
-                amount = Decimal((point if is_point else comma)(raw))
-                profile.amounts[-1] = amount
-                profile.fractions += amount != amount.to_integral_value()
-                if isinstance(raw, str) and (sign := re.search(f"[{SIGNS}]", raw)):
-                    profile.signs[sign[0]] += 1
-            elif len(profile.other_words) <= _MAX_NULL_WORDS:
-                profile.other_words[str(raw)] += 1
-            if len(profile.texts) <= _MAX_METRICS:
-                profile.texts[str(raw)] += 1
-    return {name: profile for name, profile in found.items() if profile.values}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,13 +162,20 @@ class _Finder:
         return next((name for word in meanings for name in names if word in words(name)), None)
 
     def _key(self) -> None:
-        """A column `id` of texts that are no UUIDs identifies the row."""
-        profile = self._columns.get("id")
+        """A column `id` of texts that are no UUIDs, or else `event_id` whose values differ, identifies the row."""
         mapped = {"id", "idempotency_key"} & (self._mapping.columns.keys() | self._mapping.constants.keys())
-        if profile is None or mapped or self._mapping.key or "idempotency_key" in self._columns:
+        if mapped or self._mapping.key or "idempotency_key" in self._columns:
             return
-        if not all(reads(uuid_text, text) for text in profile.texts):
-            self._map("idempotency_key", "id", "its values are no UUIDs, so it is the key of the row")
+        if profile := self._columns.get("id"):
+            if not all(reads(uuid_text, text) for text in profile.texts):
+                self._map("idempotency_key", "id", "its values are no UUIDs, so it is the key of the row")
+            return
+        if self._mapping.columns.keys() - self.options.mapping.keys():
+            return  # a preset has its own
+        rows = max((one.values for one in self._columns.values()), default=0)
+        named = [one for one in self._free.values() if words(one.name) in _EVENT_IDS and one.values == rows]
+        if len(named) == 1 and named[0].is_unique:
+            self._map("idempotency_key", named[0].name, "its name means the id of an event, its values differ")
 
     def _timestamp(self) -> None:
         times = [one.name for one in self._free.values() if one.is_time]
@@ -336,7 +239,7 @@ class _Finder:
         costs: dict[str, tuple[bool, ...]] = {}
         for one in self._free.values():
             own = {*words(one.name)}
-            has_currency = bool(own & COMMON or one.signs)
+            has_currency = bool(codes_of_name(one.name) or one.signs)
             is_priced = own & PRICED_COST_WORDS and (has_currency or currencies) and self._is_cost(one, currencies)
             if one.is_number and not own & NO_COST_WORDS and (own & COST_WORDS or own & COMMON or is_priced):
                 costs[one.name] = ("total" in own, bool(own & COST_WORDS), has_currency, one.fractions > 0)
@@ -353,8 +256,7 @@ class _Finder:
             return
         says = {one.name: one.texts for one in self._free.values() if is_named_currency(one.name, one.texts)}
         every = says | {one.name: one.texts for one in self._free.values() if has_codes(one.texts)}
-        named = [word.upper() for word in words(cost.name) if word in COMMON]
-        named += [CODES_OF_SIGNS[sign] for sign in cost.name if sign in CODES_OF_SIGNS]
+        named = codes_of_name(cost.name)
         if name := nearest(cost.name, says):
             self._map("external_cost_currency", name, "its values are currencies")
             if len(named) == 1 and {text.strip().upper() for text in says[name]} - {"", *named}:
@@ -388,7 +290,7 @@ class _Finder:
             amounts = [name for name in self._measures() if not {*words(name)} & (COST_WORDS | COMMON)]
             is_of_row = len(amounts) > 1 and not any({*words(name)} & QUANTITY_WORDS for name in amounts)
             return "total" in own or is_of_row or any({"price", "unit"} <= {*words(name)} for name in currencies)
-        return "value" not in own and bool(one.signs or own & COMMON or currencies)
+        return "value" not in own and bool(one.signs or codes_of_name(one.name) or currencies)
 
     def _measures(self) -> list[str]:
         """The columns of numbers that can be amounts; "number of calls" is one, a call's number is none."""
@@ -407,7 +309,7 @@ class _Finder:
         named = [name for name in numbers if {*words(name)} & QUANTITY_WORDS]
         quantity = synonym("quantity", numbers) or (named[0] if len(named) == 1 else None)
         rows = max((one.values for one in self._columns.values()), default=0)
-        sparse = [name for name in numbers if self._columns[name].values < rows * _SHARE_OF_KIND]
+        sparse = [name for name in numbers if self._columns[name].values < rows * SHARE_OF_KIND]
         if not numbers and self._lists:
             self._note_list("the amounts lie")
             return

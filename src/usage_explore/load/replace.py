@@ -10,8 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -24,7 +23,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
 from usage_explore.files.values import EARLIEST, LATEST, quoted
 from usage_explore.formatting import counted, span_in, zoned
-from usage_explore.load.moved_loads import moved_loads
+from usage_explore.load.moved_loads import MAX_APART, moved_loads
 from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
 
@@ -198,11 +197,11 @@ def supersede(
         starts = months(span["first"], span["last"], zone)
         bounds = {"since": starts[0], "until": starts[-1], "months": starts}
         month = _month("t")
-        if moved := moved_loads(connection, identifier(events), stage, span, starts, zone):
+        if moved := moved_loads(connection, identifier(events), stage, span, zone):
+            bounds["clock"] = [start.astimezone(zone).replace(tzinfo=None) for start in starts]
+            moved |= _beside(connection, events, stage, columns, moved, {**span, **bounds})
             month = _moved_month(moved)
-            bounds |= {"since": starts[0] - _EDGE, "until": starts[-1] + _EDGE, "loads": [*moved]}
-            bounds |= {"clock": [start.astimezone(zone).replace(tzinfo=UTC) for start in starts]}
-            bounds |= {"middles": [since + (until - since) / 2 for since, until in pairwise(starts)]}
+            bounds |= {"since": starts[0] - MAX_APART, "until": starts[-1] + MAX_APART, "loads": [*moved]}
         values["month"] = (_month("s"), month)
         spans = _months_of(connection, stage, columns, starts)
         kept = _kept(connection, events, columns, month, spans, {**span, **bounds}) if moved else 0
@@ -241,9 +240,28 @@ def supersede(
 
 
 def _value(alias: str, column: str) -> sql.Composable:
-    """SQL for the column as text: a documented column, else the dimension of that name."""
+    """SQL for the column as text: a documented column, else the dimension of that name.
+
+    A billing period's start is the same in any spelling of its instant, which is in UTC without an offset.
+    """
     name = sql.Identifier(alias, column if column in COLUMNS else "dimensions")
-    return sql.SQL("{}::text").format(name) if column in COLUMNS else sql.SQL("({} ->> {})").format(name, column)
+    if column in COLUMNS:
+        return sql.SQL("{}::text").format(name)
+    text = sql.SQL("({} ->> {})").format(name, column)
+    if column not in PERIOD_COLUMNS:
+        return text
+    # days up to the 28th are in any month, so no text fails
+    time = r"[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?)?"
+    offset = r" ?(Z|UTC|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
+    return sql.SQL(
+        "CASE WHEN {text} ~ {local} THEN extract(epoch FROM {text}::timestamp)::text"
+        " WHEN {text} ~ {zoned} THEN extract(epoch FROM {text}::timestamptz)::text ELSE {text} END"
+    ).format(text=text, local=f"^{time}$", zoned=f"^{time}{offset}$")
+
+
+def _source(alias: str, columns: Sequence[str]) -> sql.Composable:
+    """SQL for the columns of a row's `Source`."""
+    return sql.SQL(", ").join([sql.Identifier(alias, "organization_id"), *(_value(alias, each) for each in columns)])
 
 
 def _month(alias: str) -> sql.Composable:
@@ -251,16 +269,54 @@ def _month(alias: str) -> sql.Composable:
     return sql.SQL("width_bucket({}, %(months)s::timestamptz[])").format(sql.Identifier(alias, "timestamp"))
 
 
-def _moved_month(moved: Mapping[datetime, Sequence[timedelta]]) -> sql.Composable:
-    """SQL for the number of the month of a stored event on the file's clock, for loads with other offsets from UTC."""
-    offsets = sql.SQL(" ").join(
-        sql.SQL("WHEN {}::timestamptz THEN {}::interval[]").format(sql.Literal(load), sql.Literal([*each]))
-        for load, each in moved.items()
+def _moved_month(moved: Mapping[datetime, str]) -> sql.Composable:
+    """SQL for the number of the month of a stored event on the file's clock, for loads in other zones."""
+    zones = sql.SQL(" ").join(
+        sql.SQL("WHEN {}::timestamptz THEN {}").format(sql.Literal(load), sql.Literal(zone))
+        for load, zone in moved.items()
     )
-    return sql.SQL(
-        "coalesce(width_bucket(t.timestamp + (CASE t.ingested_at {offsets} END)"
-        "[1 + width_bucket(t.timestamp, %(middles)s::timestamptz[])], %(clock)s::timestamptz[]), {month})"
-    ).format(offsets=offsets, month=_month("t"))
+    return sql.SQL("coalesce({}, {})").format(
+        _month_in(sql.SQL("(CASE t.ingested_at {} END)").format(zones)), _month("t")
+    )
+
+
+def _month_in(zone: sql.Composable) -> sql.Composable:
+    """SQL for the number of the month on the file's clock of a stored event that was loaded in the zone."""
+    return sql.SQL("width_bucket(t.timestamp AT TIME ZONE {}, %(clock)s::timestamp[])").format(zone)
+
+
+def _beside(
+    connection: Connection,
+    events: Table,
+    stage: sql.Identifier,
+    columns: Sequence[str],
+    moved: Mapping[datetime, str],
+    bounds: Mapping[str, Any],
+) -> dict[datetime, str]:
+    """Loads of neighbouring months that are in the zone of a moved load, with its name.
+
+    They have events of the file's sources before or after its months, and in these only such as that zone moves there.
+    """
+    found: dict[datetime, str] = {}
+    for zone in set(moved.values()):
+        statement = sql.SQL(
+            "SELECT ingested_at FROM ("
+            "SELECT t.ingested_at, {now} BETWEEN 1 AND %(number)s AS inside, {right} BETWEEN 1 AND %(number)s AS stays"
+            " FROM {table} t WHERE t.organization_id = ANY (%(organizations)s) AND t.ingested_at <> ALL (%(moved)s)"
+            " AND t.timestamp BETWEEN %(since)s - interval '31 days' AND %(until)s + interval '31 days'"
+            " AND ({texts}) IN (SELECT {staged} FROM {stage} s)) AS t"
+            " GROUP BY ingested_at HAVING bool_or(inside) AND NOT bool_and(inside) AND NOT bool_or(inside AND stays)"
+        ).format(
+            now=_month("t"),
+            right=_month_in(sql.Literal(zone)),
+            table=identifier(events),
+            texts=_source("t", columns),
+            staged=_source("s", columns),
+            stage=stage,
+        )
+        rows = connection.execute(statement, {**bounds, "moved": [*moved], "number": len(bounds["months"]) - 1})
+        found |= dict.fromkeys((load for (load,) in rows), zone)
+    return found
 
 
 def _kept(
@@ -272,7 +328,7 @@ def _kept(
     bounds: Mapping[str, Any],
 ) -> int:
     """The number of stored events that are in a replaced month of their source, and in none by the `month`."""
-    source = sql.SQL(", ").join([sql.Identifier("t", "organization_id"), *(_value("t", column) for column in columns)])
+    source = _source("t", columns)
     statement = sql.SQL(
         "SELECT count(*), {now} AS now, {month} AS month, {source} FROM {table} t WHERE t.ingested_at = ANY (%(loads)s)"
         " AND t.organization_id = ANY (%(organizations)s) AND t.timestamp >= %(since)s AND t.timestamp < %(until)s"
@@ -290,7 +346,7 @@ def _months_of(
     connection: Connection, stage: sql.Identifier, columns: Sequence[str], starts: Sequence[datetime]
 ) -> _Spans:
     """The staged rows by source and month."""
-    source = sql.SQL(", ").join([sql.Identifier("s", "organization_id"), *(_value("s", column) for column in columns)])
+    source = _source("s", columns)
     statement = sql.SQL(
         "SELECT min(s.timestamp), max(s.timestamp), {month}, {source} FROM {stage} s GROUP BY {month}, {source}"
     ).format(month=_month("s"), source=source, stage=stage)

@@ -84,20 +84,24 @@ class FileReport:
     `backdated` have an `ingested_at` that is longer ago than the settle time;
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, one of the
-    two has no key, and they are at least half of the rows (of those without a key, if there are any);
+    two has no key, and they are enough of the rows (of those without a key, if there are any) for a repeated file, or
+    of what an earlier load has in the file's time;
     `other_zone` have its customer, metric, quantity and common dimensions, and their times differ from those of nine
-    tenths of an earlier load by the distance of two time zones, once both are cut or rounded alike;
+    tenths of an earlier load by the distance of two time zones, once both are cut or rounded alike, or their keys are
+    stored at such times and they are half of the loaded rows;
     `cut_times` have these, too, and their times are those of an earlier load cut or rounded to seconds or the like, or
     the reverse.
 
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
-    already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
-    because the file no longer has them (`replace`), `replaced` says of which source and period they were;
-    `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the first 1,000
-    rejected values, `faults` their kinds. `notes` are sentences about what was decided for the rows. `first`, `last`,
-    `organizations` and `customers` (their number) are those of all events of the file, `future` the number of those in
-    the future when they were loaded; `metric_key` is their metric, None if they have several, and `names` has the
-    organizations' names. `writing` is how long the table was written. `str()`
+    already there that differ from the stored event, or whose stored event is of another source or period than
+    the file replaces, and `changed_columns` names the columns and dimensions in which they differ. `superseded` counts
+    stored events that were deleted because the file no longer has them (`replace`), `replaced` says of which source and
+    period they were; `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the
+    first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what was decided for the rows.
+    `first`, `last`, `organizations` and `customers` (their number) are those of all events of the file, `month_end` is
+    the last time of the month, of UTC, with most of those loaded, `future` the number of those in the future when they
+    were loaded; `metric_key` is their metric, None if they have several, and
+    `names` has the organizations' names. `writing` is how long the table was written. `str()`
     has one line for each of these.
     """
 
@@ -119,11 +123,13 @@ class FileReport:
     other_zone: int = 0
     cut_times: int = 0
     changed: int = 0
+    changed_columns: tuple[str, ...] = ()
     superseded: int = 0
     superseded_settled: bool = False
     replaced: str = ""
     first: datetime | None = None
     last: datetime | None = None
+    month_end: datetime | None = None
     future: int = 0
     organizations: tuple[UUID, ...] = ()
     customers: int = 0
@@ -155,8 +161,9 @@ class FileReport:
             )
         if not self.read:
             yield "  the file has no rows"
-        elif self.rows and self.already_there == self.rows:
-            yield "  every row was in the table already; nothing was added"
+        elif self.rows and self.already_there == self.rows and not (self.changed and self.replaced):
+            what = "the key and time of every row were" if self.changed else "every row was"
+            yield f"  {what} in the table already; nothing was added"
         if self.repeats:
             yield f"  {_rows(self.repeats, 'repeat')} an idempotency key and time of the same file; loaded"
         if self.other_times:
@@ -197,10 +204,16 @@ class FileReport:
                 " it. If it is the same usage, it is counted twice: load the file again with --replace, and where no"
                 " preset names the columns of its source, with --replace-by COLUMN"
             )
-        if self.changed:
+        if self.changed and self.replaced:
             yield (
-                f"  warning: {_rows(self.changed, 'repeat')} the key and time of a stored event with other amounts; not"
-                " loaded: load the file again with --replace if it restates an earlier export"
+                f"  warning: {_rows(self.changed, 'repeat')} the key and time of a stored event of another source or"
+                " period, which stays; not loaded: replace the events of that one first, by a file without such rows"
+            )
+        elif self.changed:
+            yield (
+                f"  warning: {_rows(self.changed, 'repeat')} the key and time of a stored event with other values in"
+                f" {listed(self.changed_columns)}; not loaded: load the file again with --replace if it restates an"
+                " earlier export"
             )
         if self.rejected:
             yield from (f"  {line}" for line in fault_lines(self.faults, self.rejected))

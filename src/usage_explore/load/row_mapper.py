@@ -20,10 +20,10 @@ from usage_explore.files.values import (
     number_text,
     plain_text,
 )
-from usage_explore.load.column_names import ColumnNames
+from usage_explore.load.column_names import ColumnNames, other_costs
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
-from usage_explore.load.joined_columns import CostReader, DimensionReader, currency_text
+from usage_explore.load.joined_columns import CostReader, DimensionReader
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
 from usage_explore.load.numbers import is_number, number_reader, of_one_currency
 from usage_explore.load.paths import exploded, is_total, member
@@ -122,6 +122,9 @@ class RowMapper(ColumnNames):
             for column in REQUIRED
             if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
+        costs = self.sources.get("external_cost_amount", ())
+        self.other_costs = other_costs(costs, {*names} - self.taken() - {*mapping.ignore}) if costs else []
+        """Columns of costs in other currencies than the mapped one's, which are no costs of the events."""
         self._is_simple = not (
             self._defaults
             or self._key
@@ -170,7 +173,7 @@ class RowMapper(ColumnNames):
             return of_one_currency(self._number)
         if KINDS[column] == "number":
             return self._number
-        return currency_text if column == "external_cost_currency" and column in mapping.columns else READERS[column]
+        return READERS[column]
 
     def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
@@ -281,7 +284,7 @@ class RowMapper(ColumnNames):
     def is_plain(self) -> bool:
         """Whether each row of the file is an event whose columns come from one column of the file at most."""
         plain_sources = all(len(field.readers) == 1 and field.readers[0][0] in self.names for field in self.fields)
-        return self._is_simple and not self.is_measured and not self.sampled and plain_sources
+        return self._is_simple and not self.is_measured and not self.sampled and plain_sources and not self.other_costs
 
     def fill(self, columns: list[Sequence[str | None]]) -> bool:
         """Set the organization of rows without one, as `rows` does; False where a row lacks a required value."""
@@ -329,7 +332,18 @@ class RowMapper(ColumnNames):
             if row[place] is None:
                 raise InvalidValue("is missing")
         row[_DIMENSIONS] = self.dimensions.text(record, row[_DIMENSIONS])
+        for name in self.other_costs:
+            self._count_other_cost(record, name, Decimal(row[_COST] or 0))
         return row
+
+    def _count_other_cost(self, record: Mapping[str, Any], name: str, cost: Decimal) -> None:
+        """Count a row that has a cost in a column that is not loaded as one, by whether it has its own, too."""
+        try:
+            other = self._number_or_none(member(record, name))
+        except InvalidValue:
+            return
+        if Decimal(other or 0) != 0:
+            self.counts[f"cost {'beside' if cost else 'alone'}: {name}"] += 1
 
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
         """Set what needs several columns: defaults, key, cost and readable names."""

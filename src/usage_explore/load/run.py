@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace as replaced
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -18,6 +19,7 @@ from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import organizations, relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.names import own_names
+from usage_explore.db.owners import refusal
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
 from usage_explore.files.csv_source import CsvSource
@@ -31,6 +33,7 @@ from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepa
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
+from usage_explore.load.signed import SignOffs, signed_warnings
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
@@ -60,6 +63,7 @@ def load_files(
     progress: bool | ShowProgress = False,
     settle: timedelta = timedelta(minutes=5),
     home: Path | None = None,
+    signoffs: SignOffs | None = None,
     **options: Any,
 ) -> list[FileReport]:
     """Load files into the events table, which is made where it is missing; "-" is standard input.
@@ -69,7 +73,8 @@ def load_files(
     rejected rows, which otherwise refuse the file, and always one that replaces. `names_table_name` is the directory
     that keeps the texts and names of ids, by default `usage_names` beside the events table. `settle` is how far pinned
     links stay behind the clock. `home` is the folder whose extracts are to know of events that the file inserts or
-    deletes behind their watermark. `progress` draws a bar on stderr, or is called in its place; an exception that it
+    deletes behind their watermark. `signoffs` gives the sign-offs of an organization, newest first: the report warns of
+    events in a signed period. `progress` draws a bar on stderr, or is called in its place; an exception that it
     raises undoes the file.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
@@ -100,6 +105,7 @@ def load_files(
             progress=progress,
             settle=settle,
             home=home,
+            signoffs=signoffs or (lambda _: ()),
         )
 
 
@@ -116,6 +122,7 @@ def _load_all(
     progress: bool | ShowProgress,
     settle: timedelta,
     home: Path | None,
+    signoffs: SignOffs,
 ) -> list[FileReport]:
     scope: tuple[str, ...] = ()
     if replace or replace_by:
@@ -136,7 +143,12 @@ def _load_all(
                     done, stage = _load(
                         connection, table, names, source, file, mapper, scope, skip_bad, progress, settle, home
                     )
-                    reports.append(done)
+                    in_signed = [
+                        warning
+                        for one in done.organizations[:MAX_LISTED_ORGANIZATIONS]
+                        for warning in signed_warnings(signoffs(one), stage, replaces=one in stage.superseded.ingested)
+                    ]
+                    reports.append(replaced(done, notes=(*done.notes, *in_signed)))
                 stage.announce_committed()
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
@@ -255,7 +267,7 @@ def _load(
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
-        already_there, changed = stage.settle_repeats(scope, file.zone)
+        already_there, changed, changed_columns = stage.settle_repeats(scope, file.zone)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
@@ -288,10 +300,12 @@ def _load(
         read=rejected.read,
         notes=(
             *(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
+            *([f"no names were kept: {why}"] if (why := refusal(connection, names.info["events"], names)) else ()),
             *currency_warnings(stage.without_currency, file, mapper),
         ),
         first=stage.first,
         last=stage.last,
+        month_end=stage.month_end(),
         future=stage.future,
         organizations=stage.organizations,
         customers=stage.customers,
@@ -302,6 +316,7 @@ def _load(
         other_zone=written.other_zone,
         cut_times=written.cut_times,
         changed=changed,
+        changed_columns=changed_columns,
         superseded=stage.superseded.events,
         superseded_settled=written.superseded_settled,
         replaced=stage.superseded.words,

@@ -17,16 +17,19 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Select, Table, exists, literal, or_, select, union_all
+from sqlalchemy import Select, Table, exists, literal, literal_column, or_, select, union_all
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
-from usage_explore.db.catalog import placed
+from usage_explore.db.catalog import organizations, placed
+from usage_explore.db.engine import TypeCompiler
 from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
 from usage_explore.extract import changes
 from usage_explore.formatting import counted, path_text
-from usage_explore.load import other_zone
+from usage_explore.load import loaded_again, other_zone
+from usage_explore.load.loaded_again import Repeated
+from usage_explore.load.moved_loads import MAX_APART
 from usage_explore.load.replace import STORED_ID, Superseded, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, future_from
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
@@ -37,6 +40,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 STAGE = sql.Identifier("pg_temp", "usage_explore_load")
 
 _DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
+_DIALECT.type_compiler_instance = TypeCompiler(_DIALECT)
 
 _STAGED = datetime(9999, 1, 1, tzinfo=UTC)
 """The arrival of staged rows where they are compared with stored ones: later than all of these."""
@@ -57,7 +61,7 @@ _TYPES: dict[str, LiteralString] = {
 _NUMBER_OCCURRENCES = """
 UPDATE {stage} s
 SET occurrence = n.occurrence,
-    idempotency_key = CASE WHEN keyed THEN idempotency_key ELSE idempotency_key || '#' || n.occurrence END
+    idempotency_key = CASE WHEN keyed THEN idempotency_key ELSE idempotency_key || '#'::text || n.occurrence::text END
 FROM (
     SELECT ordinal, row_number() OVER (
         PARTITION BY organization_id, timestamp, idempotency_key COLLATE "C" ORDER BY ordinal) AS occurrence
@@ -81,7 +85,7 @@ _ROW_KEYS: dict[bool, LiteralString] = {
 _KNOWN = """
 CREATE TEMP TABLE usage_explore_known ON COMMIT DROP AS
 SELECT s.ordinal, t.organization_id, t.timestamp, t.id,
-       (s.quantity, s.external_cost_amount) IS DISTINCT FROM (t.quantity, t.external_cost_amount) AS changed
+       CASE WHEN ({staged}) IS DISTINCT FROM ({stored}) THEN {differing} ELSE ARRAY[]::text[] END AS differing
 FROM {stage} s JOIN {table} t
   ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
  AND {same}
@@ -89,72 +93,22 @@ FROM {stage} s JOIN {table} t
  AND t.organization_id = ANY (%(organizations)s)
 """
 
+_DIFFERING = """
+ARRAY(
+    SELECT name FROM (VALUES {columns}) AS of_column (name) WHERE name IS NOT NULL
+    UNION ALL
+    SELECT coalesce(a.key, b.key)
+    FROM jsonb_each(s.dimensions) AS a FULL JOIN jsonb_each(t.dimensions) AS b ON lower(a.key) = lower(b.key)
+    WHERE {staged_value} <> {stored_value})
+"""
+"""The names of columns and dimensions of a row of the file that its stored event has with another value."""
+
 _CHANGED = """
-SELECT count(*) FROM (SELECT FROM pg_temp.usage_explore_known GROUP BY ordinal HAVING bool_and(changed)) AS events
+WITH changed AS (
+    SELECT ordinal FROM pg_temp.usage_explore_known GROUP BY ordinal HAVING bool_and(cardinality(differing) > 0))
+SELECT (SELECT count(*) FROM changed),
+       ARRAY(SELECT DISTINCT unnest(differing) FROM pg_temp.usage_explore_known JOIN changed USING (ordinal))
 """
-
-_RESTATED = """
-WITH met AS MATERIALIZED (
-    SELECT organization_id, timestamp, metric_key, customer_id FROM {stage}
-    INTERSECT
-    SELECT t.organization_id, t.timestamp, t.metric_key, t.customer_id FROM {table} t
-    LEFT JOIN pg_temp.usage_explore_known k
-      ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
-    WHERE k.id IS NULL AND t.timestamp BETWEEN %(first)s AND %(last)s AND t.organization_id = ANY (%(organizations)s)
-), staged AS MATERIALIZED (
-    SELECT s.ordinal, NOT s.keyed AS without_key, {compared}
-    FROM {stage} s JOIN met USING (organization_id, timestamp, metric_key, customer_id)
-), stored AS MATERIALIZED (
-    SELECT s.idempotency_key LIKE 'row:%%' AS without_key, {compared}
-    FROM {table} s JOIN met USING (organization_id, timestamp, metric_key, customer_id)
-    LEFT JOIN pg_temp.usage_explore_known k
-      ON k.organization_id = s.organization_id AND k.timestamp = s.timestamp AND k.id = s.id
-    WHERE k.id IS NULL AND s.timestamp BETWEEN %(first)s AND %(last)s AND s.organization_id = ANY (%(organizations)s)
-), restated AS MATERIALIZED (
-    SELECT DISTINCT s.ordinal
-    FROM staged s JOIN stored t USING (organization_id, timestamp, metric_key, customer_id, content)
-    WHERE s.without_key OR t.without_key
-), shared AS MATERIALIZED (
-    SELECT array(
-        SELECT jsonb_object_keys(texts) FROM staged INTERSECT SELECT jsonb_object_keys(texts) FROM stored) AS keys
-), again AS (
-    SELECT DISTINCT s.ordinal
-    FROM (SELECT ordinal, {alike} FROM {staged} WHERE ordinal NOT IN (SELECT ordinal FROM restated)) s
-    JOIN (SELECT {alike} FROM {stored}) t
-      USING (organization_id, timestamp, metric_key, customer_id, quantity, common)
-    WHERE (s.without_key OR t.without_key)
-      AND s.number * t.number <= {most_pairs} AND (s.unnamed @> t.unnamed OR t.unnamed @> s.unnamed)
-)
-SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM again)
-"""
-"""Number of staged rows that are restated, and of others that may be loaded again, where a stored row that the file
-does not have has the same organization, time, metric and customer.
-
-Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers), and one of the two has
-no key of its own. Of those loaded again, too; quantities and dimensions that both loads have are equal, and one has all
-values of the other's dimensions, under any name; numbers and dates are not compared."""
-
-_COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity,
-    md5(ROW(s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency,
-        (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{}' !~ %(number)s))::text)
-    AS content,
-    coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(s.dimensions)
-              WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts"""
-
-_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, common,
-    jsonb_path_query_array(texts, '$.*') AS unnamed, count(*) OVER (
-        PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
-
-_COMMON = """(
-    SELECT {name}.*, md5(coalesce((SELECT jsonb_object_agg(key, value)::text FROM jsonb_each(texts)
-                                   WHERE key = ANY (SELECT unnest(keys) FROM shared)), '')) AS common
-    FROM {name}) AS {name}"""
-
-_MOST_PAIRS = 1_000_000
-"""Pairs of rows with one customer, metric, time and quantity, and equal common dimensions, that are compared."""
-
-_NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
-_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 _TAKEN_IDS = """
 SELECT s.ordinal, s.line, s.id, bool_or(t.id IS NOT NULL)
@@ -187,9 +141,22 @@ SELECT count(*) FROM (
     HAVING min(t.timestamp) < max(t.timestamp)) AS keys
 """
 
+_KEYS_IN_ANOTHER_ZONE = """
+SELECT CASE WHEN count(*) <= 2 * count(DISTINCT s.ordinal) THEN count(DISTINCT s.ordinal) ELSE 0 END
+FROM {stage} s JOIN {table} t USING (organization_id, idempotency_key, customer_id, metric_key, quantity)
+WHERE s.keyed AND t.timestamp BETWEEN s.timestamp - %(apart)s AND s.timestamp + %(apart)s
+  AND mod(extract(epoch FROM t.timestamp - s.timestamp), 900::numeric) = 0::numeric
+  AND mod(extract(epoch FROM t.timestamp - s.timestamp), 86400::numeric) <> 0::numeric
+  AND NOT EXISTS (SELECT FROM {stage} o WHERE o.organization_id = t.organization_id AND o.timestamp = t.timestamp
+                    AND o.idempotency_key = t.idempotency_key)
+"""
+"""Rows whose key, customer, metric and quantity are stored at a time that another time zone gives, not by this file.
+
+0 if they are so at many times, as where each event of a meter has the same key."""
+
 _EXACT_TYPES = """
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
-WHERE attrelid = %s::regclass AND attname = ANY (%s)
+WHERE attrelid = %s::regclass::oid AND attname = ANY (%s)
   AND format_type(atttypid, atttypmod) NOT IN ('numeric', 'timestamp with time zone')
 """
 
@@ -229,8 +196,7 @@ class Stage:
         measured: bool = False,
         home: Path | None = None,
     ) -> None:
-        self._connection = connection
-        self._home = home
+        self._connection, self._home = connection, home
         self.superseded = Superseded(0, {}, "", 0)
         self._changed: dict[UUID, tuple[datetime, datetime]] = {}
         self._last_line_wins = last_line_wins
@@ -264,11 +230,12 @@ class Stage:
             STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )
 
-    def settle_repeats(self, replace: Sequence[str], zone: ZoneInfo) -> tuple[int, int]:
+    def settle_repeats(self, replace: Sequence[str], zone: ZoneInfo) -> tuple[int, int, tuple[str, ...]]:
         """Number the repetitions in the file and drop the rows that the table already has.
 
-        Returns the numbers of these, and of those whose amounts differ from the stored event. `replace` are the scope
-        columns of `supersede`, `zone` is that of its months. Loads into one table wait for each other from here on.
+        Returns the numbers of these, and of those that differ from the stored event, which is of another source where
+        the file replaces, and in which columns and dimensions. `replace` are the scope columns of `supersede`, `zone`
+        is that of its months. Loads into one table wait for each other from here on.
         """
         if self._last_line_wins:
             statement = sql.SQL(_EARLIER_LINES).format(stage=STAGE, row_key=self._row_key)
@@ -276,7 +243,8 @@ class Stage:
         self._run("ANALYZE {stage}")
         self._run(_NUMBER_OCCURRENCES)
         self._connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtext('usage-explore load ' || %s::regclass::oid))", [self._name]
+            "SELECT pg_advisory_xact_lock(hashtext('usage-explore load '::text || %s::regclass::oid::text))",
+            [self._name],
         )
         [(first, last, organizations, *counts)] = self._run(
             "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id), count(DISTINCT customer_id),"
@@ -289,16 +257,27 @@ class Stage:
         self.first, self.last, self.organizations = first, last, tuple(organizations or ())
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
-            return 0, 0
+            return 0, 0, ()
         self.superseded = supersede(self._connection, self._events, STAGE, replace, self._span, zone)
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
         # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
-        self._connection.execute(sql.SQL(_KNOWN).format(stage=STAGE, table=self._table, same=sql.SQL(same)), self._span)
+        # what differs in what is replaced was deleted: a stored event that does is of another source
+        own = ("id", "organization_id", "timestamp", "ingested_at")
+        compared = [each for each in COLUMNS if each not in own]
+        staged, stored = (sql.SQL(", ").join(sql.Identifier(of, each) for each in compared) for of in "st")
+        differing = _differing([each for each in compared if replace or each != "dimensions"])
+        known = sql.SQL(_KNOWN).format(
+            stage=STAGE, table=self._table, same=sql.SQL(same), staged=staged, stored=stored, differing=differing
+        )
+        self._connection.execute(known, self._span)
         dropped = self._run(
             "DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_known)"
         ).rowcount
-        return dropped, int(self._scalar(_CHANGED)) if dropped else 0
+        if not dropped:
+            return 0, 0, ()
+        [(changed, names)] = self._run(_CHANGED).fetchall()
+        return dropped, int(changed), tuple(sorted(names))
 
     def notes(self) -> Iterator[str]:
         """Sentences for the report."""
@@ -376,16 +355,19 @@ class Stage:
         """
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        restated, again, zone, cut = self._loaded_before() if self._span.get("first") is not None else (0, 0, 0, 0)
+        has_rows = self._span.get("first") is not None
+        repeated, zone, cut = self._loaded_before() if has_rows else (Repeated(), 0, 0)
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         self._announce()
         other_times = int(self._scalar(_OTHER_TIMES)) if loaded > generated else 0
+        if other_times and not zone:
+            moved = int(self._scalar(_KEYS_IN_ANOTHER_ZONE, apart=MAX_APART))
+            zone = moved if 2 * moved >= loaded else 0
         ended: datetime = self._scalar("SELECT clock_timestamp()")
         settled = any(first <= ended - settle for first, _ in self.superseded.ingested.values())
-        if 2 * again < (generated or loaded):  # perhaps rows of their own
-            again = 0
-        numbers = (loaded, repeats, identical, other_times, backdated, generated, restated, again, zone, cut)
+        again = repeated.loaded_again(generated or loaded)
+        numbers = (loaded, repeats, identical, other_times, backdated, generated, repeated.restated, again, zone, cut)
         return Written(*numbers, ended - began, settled)
 
     def _announce(self) -> None:
@@ -416,32 +398,22 @@ class Stage:
 
     def _run(self, text: LiteralString, **values: Any) -> psycopg.Cursor[tuple[Any, ...]]:
         statement = sql.SQL(text).format(stage=STAGE, table=self._table)
-        return self._connection.execute(
-            statement, {"max_rows": MAX_KEPT_REJECTIONS, "number": _NUMBER, **self._span, **values}
-        )
+        return self._connection.execute(statement, {"max_rows": MAX_KEPT_REJECTIONS, **self._span, **values})
 
-    def _loaded_before(self) -> tuple[int, int, int, int]:
-        """How many rows are restated, may be of a file loaded before, or were so in another zone, or with times cut.
+    def _loaded_before(self) -> tuple[Repeated, int, int]:
+        """How many rows are restated or may be of a file loaded before, were so in another zone, or with times cut.
 
         Those at other times may look restated, too, and are not counted as that.
         """
-        staged, stored = (sql.SQL(_COMMON).format(name=sql.SQL(name)) for name in ("staged", "stored"))
-        statement = sql.SQL(_RESTATED).format(
-            stage=STAGE,
-            table=self._table,
-            compared=sql.SQL(_COMPARED),
-            alike=sql.SQL(_ALIKE),
-            staged=staged,
-            stored=stored,
-            most_pairs=sql.Literal(_MOST_PAIRS),
-        )
-        # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one
-        self._run("SET LOCAL enable_nestloop = off")
-        row = self._connection.execute(statement, {"number": _NUMBER, "date": _DATE, **self._span}).fetchone()
+        statement = loaded_again.statement(STAGE, self._table)
+        # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one, also by a
+        # merge join on organization and metric alone, in the order of their index
+        self._run("SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off")
+        row = self._connection.execute(statement, {**loaded_again.PATTERNS, **self._span}).fetchone()
+        self._run("SET LOCAL enable_mergejoin TO DEFAULT")
         zone, cut = self._at_other_times()
         self._run("SET LOCAL enable_nestloop TO DEFAULT")
-        restated, again = row or (0, 0)
-        return (0, 0, zone, cut) if zone or cut else (restated, again, 0, 0)
+        return (Repeated(), zone, cut) if zone or cut or not row else (Repeated(*row), 0, 0)
 
     def _at_other_times(self) -> tuple[int, int]:
         """How many rows repeat most of an earlier load in another zone, and how many one with times cut."""
@@ -456,17 +428,43 @@ class Stage:
             ),
         )
         rows = union_all(of_file.where(staged.ingested_at.is_(None)), of_table).subquery("rows")
-        found = other_zone.copied_loads(rows, self._read, lambda pair: pair[0] == _STAGED)
+        found = other_zone.copied_loads(rows, self.read, lambda pair: pair[0] == _STAGED)
         zone = max((copy.rows for copy in found.values() if copy.comparison.in_zones), default=0)
         return zone, max((copy.rows for copy in found.values() if not copy.comparison.in_zones), default=0)
 
-    def _read(self, statement: Select[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+    def read(self, statement: Select[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+        """The rows of a statement on the staged rows and the table."""
         compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         return self._connection.execute(str(compiled).encode(), compiled.params)
 
-    def _scalar(self, text: LiteralString) -> Any:
-        row = self._run(text).fetchone()
+    def month_end(self) -> datetime | None:
+        """The last time of the month, of UTC, with most of the staged rows; of equals the latest."""
+        last: datetime | None = self._scalar(
+            "SELECT max(timestamp) FROM {stage} GROUP BY date_trunc('month', timestamp AT TIME ZONE 'UTC')"
+            " ORDER BY count(*) DESC, 1 DESC LIMIT 1"
+        )
+        return last
+
+    def holds_several(self) -> bool:
+        """Whether the table and the staged rows have several organizations."""
+        return len({*organizations(self._connection, self._events), *self.organizations}) > 1
+
+    def _scalar(self, text: LiteralString, **values: Any) -> Any:
+        row = self._run(text, **values).fetchone()
         return row[0] if row else None
+
+
+def _differing(columns: Sequence[str]) -> sql.Composed:
+    """SQL for the names of these columns, and of dimensions however they are written, that differ from the event's."""
+    each = sql.SQL("(CASE WHEN {} IS DISTINCT FROM {} THEN {}::text END)")
+    named = (each.format(sql.Identifier("s", one), sql.Identifier("t", one), sql.Literal(one)) for one in columns)
+    values = (other_zone.folded(literal_column(f"jsonb_build_object('', {of}.value)")) for of in "ab")
+    staged_value, stored_value = (
+        sql.SQL(str(value.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))) for value in values
+    )
+    return sql.SQL(_DIFFERING).format(
+        columns=sql.SQL(", ").join(named), staged_value=staged_value, stored_value=stored_value
+    )
 
 
 @contextmanager

@@ -220,6 +220,49 @@ def test_a_file_that_was_loaded_with_its_keys_and_without_them_is_one_finding(
     assert "loaded again with other options or columns" in finding.sentence
 
 
+def other_dimensions(
+    load: datetime, dimension: str, *, seconds: bool = True, quantities: int = 101, numbers: range = range(100)
+) -> list[Row]:
+    """Events at irregular seconds, or at whole hours, with up to `quantities` quantities and one dimension."""
+    rows = []
+    for number in numbers:
+        row = line(number, loaded=load, quantity=Decimal(number * 37 % quantities + 1), dimensions={dimension: "ops"})
+        apart = timedelta(seconds=number * 37 % 59 + 1) if seconds else timedelta(0)
+        rows.append(replace(row, timestamp=row.timestamp + apart))
+    return rows
+
+
+@pytest.mark.parametrize("is_keyed", [False, True])
+def test_a_file_with_one_dimension_dropped_and_another_added_was_loaded_again(make: Make, is_keyed: bool) -> None:
+    """It was in no finding, and all of it counted twice: none of the two has all values of the other."""
+    first = other_dimensions(FIRST, "Team")
+    if is_keyed:
+        first = [replace(row, idempotency_key=f"ref-{number}") for number, row in enumerate(first)]
+    again = other_dimensions(SECOND, "Export")
+    again = [replace(row, dimensions=row.dimensions.replace('"ops"', '"v2"')) for row in again]
+    (finding,) = make(first + again + beside(again)).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events) == ("high", 100)
+    assert "loaded again with other options or columns" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    "how", [{"seconds": False}, {"quantities": 1}, {"numbers": range(10, 190, 2)}, {"numbers": range(9)}]
+)
+def test_other_usage_with_other_dimensions_was_not_loaded_again(make: Make, how: dict[str, object]) -> None:
+    """Of regular times or equal quantities, or where a part alone of their common time is in both."""
+    same = {name: value for name, value in how.items() if name != "numbers"}
+    again = other_dimensions(SECOND, "Export", **how)  # type: ignore[arg-type]
+    again = [replace(row, dimensions=row.dimensions.replace('"ops"', '"v2"')) for row in again]
+    assert (
+        make(other_dimensions(FIRST, "Team", **same) + again)
+        .validate(  # type: ignore[arg-type]
+            september(), checks=["look_alikes"]
+        )
+        .findings
+        == ()
+    )
+
+
 def test_a_few_rows_that_an_earlier_load_has_too_are_no_file_that_was_loaded_again(make: Make) -> None:
     export = [line(hour) for hour in range(100)]
     other = [line(hour, loaded=SECOND, dimensions={"Team": "ops"}) for hour in range(40)]
@@ -325,6 +368,85 @@ def test_a_file_with_times_cut_and_other_columns_or_keys_is_found(
     (finding,) = make(rows + beside(rows[300:])).validate(september(), checks=["look_alikes"]).findings
     assert "has its times cut or rounded" in finding.sentence
     assert (finding.severity, finding.events) == ("high", 300)
+
+
+WRITINGS = [
+    ({"seats": "3"}, {"seats": 3}),
+    ({"ratio": "1.50"}, {"ratio": 1.5}),
+    ({"ratio": "1.50", "model": "s"}, {"ratio": "1.5", "model": "s"}),
+    ({"total": "007"}, {"total": 7}),
+    ({"flag": "True"}, {"flag": True}),
+    ({"region": "EU"}, {"region": "eu"}),
+]
+"""Dimensions of a row as a CSV, JSON or Parquet file or a spreadsheet gives them."""
+
+
+def written(first: dict[str, object], second: dict[str, object], change: Callable[[datetime], datetime]) -> list[Row]:
+    """Requests loaded twice, with dimensions in another writing and, the second time, changed times."""
+    rows = []
+    for load, dimensions in ((FIRST, first), (SECOND, second)):
+        for number in range(100):
+            row = replace(request(number, ingested_at=load), quantity=Decimal(number * 37 % 101 + 1))
+            time = row.timestamp.replace(second=number % 60, microsecond=0)
+            time = time if load == FIRST else change(time)
+            key = f"row:{load.day * 1000 + number:032x}"
+            rows.append(replace(row, timestamp=time, idempotency_key=key, dimensions=json.dumps(dimensions)))
+    return rows
+
+
+@pytest.mark.parametrize(("first", "second"), WRITINGS)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda time: time, "loaded again with other options or columns"),
+        (lambda time: time + 2 * HOUR, "at a time that another time zone gives"),
+        (lambda time: time.replace(second=0), "has its times cut or rounded"),
+    ],
+)
+def test_a_file_that_was_loaded_again_with_its_values_written_otherwise_is_found(
+    make: Make,
+    first: dict[str, object],
+    second: dict[str, object],
+    change: Callable[[datetime], datetime],
+    sentence: str,
+) -> None:
+    """A row of a CSV file and of a JSON file is one event: "3" and 3 were two, and in no finding."""
+    rows = written(first, second, change)
+    (finding,) = make(rows + beside(rows[100:])).validate(september(), checks=["look_alikes"]).findings
+    assert sentence in finding.sentence
+    assert (finding.severity, finding.events) == ("high", 100)
+
+
+@pytest.mark.parametrize(("first", "second"), WRITINGS[:1])
+def test_minutes_that_were_cut_to_five_with_values_written_otherwise_are_found(
+    make: Make, first: dict[str, object], second: dict[str, object]
+) -> None:
+    """Of the fifth that is on the grid before, each row was taken for one that both loads have once."""
+    rows = written(first, second, lambda time: time.replace(minute=time.minute // 5 * 5, second=0))
+    rows = [replace(row, timestamp=row.timestamp.replace(second=0)) for row in rows]
+    (finding,) = make(rows + beside(rows[100:])).validate(september(), checks=["look_alikes"]).findings
+    assert "has its times cut or rounded" in finding.sentence
+    assert (finding.severity, finding.events) == ("high", 100)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "distance"),
+    [
+        ({"cost": "1.50"}, {"cost": 1.51}, timedelta(0)),
+        ({"version": "v1.50"}, {"version": "v1.5"}, timedelta(0)),
+        ({"region": "EU"}, {"region": "us"}, timedelta(0)),
+        ({"cost": "1.50"}, {"cost": 1.51}, 2 * HOUR),
+        ({"version": "v1.50"}, {"version": "v1.5"}, 2 * HOUR),
+        ({"region": "EU"}, {"region": "us"}, 2 * HOUR),
+        ({"shard": "1.0"}, {"shard": "10"}, 2 * HOUR),
+        ({"shard": "-1.0"}, {"shard": 1}, 2 * HOUR),
+    ],
+)
+def test_other_values_are_no_other_writing(
+    make: Make, first: dict[str, object], second: dict[str, object], distance: timedelta
+) -> None:
+    rows = written(first, second, lambda time: time + distance)
+    assert make(rows).validate(september(), checks=["look_alikes"]).findings == ()
 
 
 def test_requests_of_their_own_in_the_same_seconds_are_not_found(make: Make) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import streamlit as st
 
 from usage_explore import config
 from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app.components import focus
 from usage_explore.app.header import page_links
 from usage_explore.app.load import permission, pickers, work
 from usage_explore.app.load.pickers import LABELS, Owner
@@ -184,9 +186,9 @@ def _load(upload_id: str, file: File, options: LoadOptions, owner: Owner, *, ski
     st.rerun()
 
 
-def _validate_button(pages: Pages, loaded: AggregateQuery) -> None:
-    """Draw the way to the checks of the newest month of what was loaded."""
-    since = buckets.floor(loaded.span[1] - INSTANT, "month", loaded.zone)
+def _validate_button(pages: Pages, loaded: AggregateQuery, month_end: datetime) -> None:
+    """Draw the way to the checks of the month with most of what was loaded, which has an event at `month_end`."""
+    since = buckets.floor(month_end, "month", loaded.zone)
     until = buckets.following(since, "month", loaded.zone)
     name = f"{since.astimezone(loaded.zone):%B %Y}"
     if st.button(f"Validate {name}", key="validate_loaded", icon=":material/fact_check:"):
@@ -214,8 +216,9 @@ def _loaded(pages: Pages, outcome: Outcome) -> None:
             ):
                 st.switch_page(pages.explore, query_params=query.to_params())
             if is_one:
-                _validate_button(pages, query)
+                _validate_button(pages, query, report.month_end or query.span[1] - INSTANT)
         st.button("Load another file", key="another", on_click=_another)
+        focus(".st-key-loaded", f"loaded {st.session_state[_NUMBER]}")  # the button that had the focus is gone
 
 
 def _another() -> None:

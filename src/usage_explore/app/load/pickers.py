@@ -187,21 +187,18 @@ class Owner:
     """Whose events a file has: the text for `organization_id`, None where its rows name their own.
 
     `label` names it on the page, `known` are the labels of the organizations that are offered, by their texts.
+    `is_new` says whether it has neither events nor a name yet.
     """
 
     text: str | None
     label: str
     known: Mapping[str, str]
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it was typed and is none of those that are offered."""
-        return bool(self.text) and self.text not in self.known
+    is_new: bool
 
     @property
     def like(self) -> tuple[str, ...]:
-        """Of a new one, the offered organizations that have what was typed in their name or id."""
-        if not self.is_new:
+        """Of a typed one that is not offered, the offered organizations that have the text in their name or id."""
+        if not self.text or self.text in self.known:
             return ()
         typed = self.label.casefold()
         return tuple(text for text, label in self.known.items() if typed in label.casefold() or typed in text)
@@ -211,8 +208,9 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
     """Draw the picker of the organization; None while none is chosen.
 
     Organizations are shown by name and id, those of the demo last. That of the last load is chosen, else the linked one
-    if it is none of the demo. The typed name of exactly one is that one, also in other upper and lower case. A person
-    who may see only some organizations loads into one of these. Raises `ScopeError`.
+    if it is none of the demo, else the local one unless there are only others, those of the demo left out. The typed
+    name of exactly one is that one, also in other upper and lower case. A person who may see only some organizations
+    loads into one of these. Raises `ScopeError`.
     """
     granted = sign_in.grant()
     own = settings.organization_id
@@ -220,10 +218,11 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         visible, names = cache.organizations(), cache.organization_names()
     except UsageExploreError:  # without a table, or without events that the person may see
         visible, names = (), NO_NAMES
-    named = (UUID(id_) for kind, id_ in names.by_id if kind == "organization")  # also those without events yet
+    named = [UUID(id_) for kind, id_ in names.by_id if kind == "organization"]  # also those without events yet
     ids = [one for one in (linked, *visible, *named) if one and one != LOCAL_ORGANIZATION]
     ids.sort(key=lambda one: one in ORGANIZATIONS)
     is_free = granted.every and own is None
+    has_local = LOCAL_ORGANIZATION in (*visible, *named)
     if own is not None:
         ids = [own]
     elif not granted.every:
@@ -239,6 +238,8 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         index = choices.index(str(linked))
     elif not is_free and (len(choices) > 1 or look.names_organization):
         index = None
+    elif is_free and not look.names_organization and not has_local and any(one not in ORGANIZATIONS for one in ids):
+        index = None  # as the command: the local one would be a guess
     picked = st.selectbox(
         "Organization",
         choices,
@@ -256,13 +257,14 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
     if picked is None or not (typed := picked.strip()):
         return None
     if picked == _AS_IN_FILE:
-        return Owner(None, "", known)
+        return Owner(None, "", known, is_new=False)
     for same in (str, str.casefold):
         its_names = {text: {text, names.name("organization", text) or text} for text in known}
         meant = [text for text, spelled in its_names.items() if same(typed) in map(same, spelled)]
         if len(meant) == 1:
-            return Owner(meant[0], known[meant[0]], known)
-    return Owner(typed, formatting.shortened(typed, _MAX_LABEL_CHARACTERS), known)
+            is_new = meant[0] == LOCAL_NAME and not has_local
+            return Owner(meant[0], known[meant[0]], known, is_new)
+    return Owner(typed, formatting.shortened(typed, _MAX_LABEL_CHARACTERS), known, is_new=True)
 
 
 def keep_owner(organizations: Sequence[UUID]) -> None:

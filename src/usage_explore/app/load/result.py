@@ -164,7 +164,7 @@ def _warnings(lines: Sequence[str]) -> None:
     for line in lines:
         if line.startswith(_WARNING):
             text = line.removeprefix(_WARNING)
-            st.warning(markdown.plain(text[:1].upper() + text[1:]), icon=":material/warning:")
+            st.warning(markdown.prose(text[:1].upper() + text[1:]), icon=":material/warning:")
 
 
 def _line(text: str) -> str:

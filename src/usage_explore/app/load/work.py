@@ -151,6 +151,7 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
                 names_table_name=settings.names_table,
                 settle=settings.settle_time,
                 home=settings.home,
+                signoffs=cache.store().signed,
                 progress=lambda done, total, step="": show(done, total, _STEPS[step.endswith(": writing")]),
                 **given,
             )

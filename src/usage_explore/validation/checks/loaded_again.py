@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     Column,
     ColumnElement,
     FromClause,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     extract,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -28,7 +30,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 
-from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies
+from usage_explore.load.loaded_again import (
+    EXPORT_GRID_SECONDS,
+    MIN_EVIDENCE,
+    MIN_FINE,
+    MIN_SHARE,
+    MIN_SHARE_OF_EVIDENCE,
+    evidence,
+    is_most,
+)
+from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies, folded
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
@@ -39,8 +50,7 @@ RESTATED, RELOADED, OTHER_ZONE, CUT = "restated", "reloaded", "other_zone", "cut
 """Rows of an export that was loaded again with other amounts, of a file with other options or columns, of a file with
 its times in another zone, and of one with its times cut to seconds or the like."""
 
-EXPORT_GRID_SECONDS = 900
-"""Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
+_SERIES = "ingested_at, customer_id, metric_key"
 
 _ROW_HASH_PATTERN = r"^row:[0-9a-f]{32}(#[0-9]+)?$"
 _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
@@ -57,6 +67,18 @@ def exported(table: Table) -> ColumnElement[bool]:
 
 def _on_grid(timestamp: ColumnElement[datetime]) -> ColumnElement[bool]:
     return func.mod(extract("epoch", timestamp), EXPORT_GRID_SECONDS) == 0
+
+
+def _is_evidence(table: Table) -> ColumnElement[bool]:
+    """Whether a row is one that two sources hardly have alike.
+
+    Its time is not on the grid of exports, and at most half of the load's rows of the customer's metric have its
+    quantity.
+    """
+    c = table.c
+    of_metric = [c.ingested_at, c.customer_id, c.metric_key]
+    equal = func.count().over(partition_by=[*of_metric, c.quantity])
+    return and_(not_(_on_grid(c.timestamp)), 2 * equal <= func.count().over(partition_by=of_metric))
 
 
 def other_columns(table: FromClause) -> list[Any]:
@@ -141,26 +163,29 @@ def reloaded_rows(
     Rows whose customer, metric, time and quantity an earlier load has, too, with no other value of a dimension that
     both have, and one with all values of the other's dimensions, under any name, where neither has a key of its own; or
     one has, which is a dimension of the other, or their time is not on the grid of exports. Of loads of which they are
-    at least half. Rows without keys that are equal in all but amounts are restated or look alike. `times` are those of
+    at least half; or nine tenths, each whatever its dimensions of other names, where a third have no time on the
+    grid of exports and no usual quantity. Or, whatever their keys and times, of pairs of loads of which they are most
+    of what the earlier one has in the later one's time, see `is_most`. Rows without keys that are equal in all but
+    amounts are restated or look alike, unless the amounts are equal, too, and `folded`. `times` are those of
     `row_hash_times`.
     """
-    copies, loads = _reloaded(table, period, but, times)
-    kept = (copies.c[column.name] for column in batch_columns(table))
-    rows = select(*kept, literal(RELOADED).label("kind")).where(copies.c.ingested_at.in_(select(loads.c.ingested_at)))
-    return batched(rows.cte("reloaded"))
-
-
-def reloaded_loads(
-    table: Table, period: Period, but: Collection[datetime] = (), times: Sequence[datetime] | None = None
-) -> Select[Any]:
-    """The arrivals of the loads of which `reloaded_rows` are half or more, as `ingested_at`."""
-    return select(_reloaded(table, period, but, times)[1].c.ingested_at)
+    copies, repeated = _reloaded(table, period, but, times)
+    k, r = copies.c, repeated.c
+    of_loads = and_(r.ingested_at == k.ingested_at, r.earlier == k.earlier, or_(r.is_whole, k.with_all))
+    kept = (k[column.name] for column in batch_columns(table))
+    rows = select(*kept, literal(RELOADED).label("kind")).join(repeated, of_loads).cte("reloaded")
+    loads = select(func.array_agg(r.ingested_at.distinct())).scalar_subquery()
+    return batched(rows).add_columns(loads.label("loads"))
 
 
 def _reloaded(
     table: Table, period: Period, but: Collection[datetime], times: Sequence[datetime] | None
 ) -> tuple[CTE, CTE]:
-    """The rows that are like one of an earlier load, and the loads of which these are half or more."""
+    """The rows that are like one of an earlier load, and the pairs of loads of which the later repeats the earlier one.
+
+    Both have `ingested_at` and `earlier`, the arrival of the earlier load; of those that have few of the rows, and
+    are taken together, `ingested_at` again.
+    """
     c = table.c
     every = [*conditions(table, period), c.ingested_at.not_in(but)]
     within = [*every, *at_times(c.timestamp, times)]
@@ -179,6 +204,7 @@ def _reloaded(
             c.idempotency_key.label("key"),
             c.idempotency_key.like("row:%").label("without_key"),
             func.row_number().over(**of_load).label("place"),
+            _is_evidence(table).label("evidence"),
         )
         .join(again, and_(*(column == again.c[column.name] for column in covered)))
         .where(*within)
@@ -203,33 +229,120 @@ def _reloaded(
     keys = case((m.without_key, m.first_key), else_=m.key)
     beside = case((m.without_key, m.dimensions), else_=m.first_dimensions)
     has_key = func.jsonb_path_exists(beside, cast("$.* ? (@ == $key)", JSONPATH), func.jsonb_build_object("key", keys))
-    copies = (
-        select(placed)
+    is_written_otherwise = and_(
+        not_(_on_grid(m.timestamp)),
+        m.dimensions != m.first_dimensions,
+        folded(m.dimensions) == folded(m.first_dimensions),
+    )
+    with_all = or_(m.first_unnamed.contains(m.unnamed), m.unnamed.contains(m.first_unnamed))
+    # at times that a live source has, too, keys apart: no sign of a repeated load but by most of the earlier one's rows
+    is_weak = and_(is_one_keyed, not_(has_key), _on_grid(m.timestamp))
+    repeated = (
+        select(placed, with_all.label("with_all"), is_weak.label("is_weak"))
         .where(
             m.ingested_at > m.first_load,
-            or_(and_(m.without_key, m.content != m.first_content), is_one_keyed),
-            or_(not_(is_one_keyed), has_key, not_(_on_grid(m.timestamp))),
+            or_(
+                and_(m.without_key, or_(m.content != m.first_content, is_written_otherwise)),
+                and_(is_one_keyed, or_(not_(is_weak), m.content != m.first_content)),
+            ),
             m.comparable.concat(m.first_comparable) == m.first_comparable.concat(m.comparable),
-            or_(m.first_unnamed.contains(m.unnamed), m.unnamed.contains(m.first_unnamed)),
         )
-        .cte("copies")
+        .cte("again")
     )
+    a = repeated.c
+    pair = (a.ingested_at, a.first_load)
+    large = select(*pair).group_by(*pair).having(func.count() >= MIN_EVIDENCE).cte("large")
+    of_large = and_(large.c.ingested_at == a.ingested_at, large.c.first_load == a.first_load)
+    earlier = func.coalesce(large.c.first_load, a.ingested_at).label("earlier")
+    copies = select(repeated, earlier).select_from(repeated.outerjoin(large, of_large)).cte("copies")
+    mostly = _mostly(table, copies, every)
     k = copies.c
+    pairs = (
+        select(k.ingested_at, k.earlier, mostly.c.is_whole)
+        .join(mostly, mostly.c.ingested_at == k.ingested_at)
+        .distinct()
+        .union_all(select(_of_common_time(table, copies, large, mostly, every)))
+        .cte("repeated")
+        .prefix_with("MATERIALIZED", dialect="postgresql")  # else it is made again for each row
+    )
+    return copies, pairs
+
+
+def _mostly(table: Table, copies: CTE, every: Sequence[ColumnElement[bool]]) -> CTE:
+    """The loads of which the copies are half or more; those of a load that `is_whole` lack values of dimensions."""
+    c, k = table.c, copies.c
     loads = (
         select(c.ingested_at, func.count().label("events"))
-        .where(*every, c.ingested_at.in_(select(k.ingested_at)))
+        .where(*every, c.ingested_at.in_(select(k.ingested_at).where(not_(k.is_weak))))
         .group_by(c.ingested_at)
         .cte("loads")
     )
-    mostly = (
-        select(k.ingested_at)
+    events, evidence = loads.c.events, func.count().filter(k.evidence)
+    is_sure = and_(evidence >= MIN_EVIDENCE, evidence >= MIN_SHARE_OF_EVIDENCE * func.count())
+    is_whole = and_(is_sure, func.count() >= MIN_SHARE * events)
+    return (
+        select(k.ingested_at, is_whole.label("is_whole"))
         .join(loads, loads.c.ingested_at == k.ingested_at)
-        .group_by(k.ingested_at, loads.c.events)
-        .having(2 * func.count() >= loads.c.events)
+        .where(not_(k.is_weak))
+        .group_by(k.ingested_at, events)
+        .having(or_(2 * func.count().filter(k.with_all) >= events, is_whole))
         .cte("mostly")
-        .prefix_with("MATERIALIZED", dialect="postgresql")  # else it is made again for each row
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    return copies, mostly
+
+
+def _of_common_time(table: Table, copies: CTE, large: CTE, mostly: CTE, every: Sequence[ColumnElement[bool]]) -> CTE:
+    """The pairs of loads of which the later, not `mostly` copies, has most rows of the earlier one in its own time.
+
+    Of the customers' metrics that the later one has: it may have a part of the customers.
+    """
+    c, k = table.c, copies.c
+    series = [k.ingested_at, k.customer_id, k.metric_key]
+    after = k.timestamp - func.lag(k.timestamp).over(partition_by=series, order_by=k.timestamp)
+    enough = select(k.ingested_at).group_by(k.ingested_at).having(func.count() >= MIN_FINE)
+    spaced = (
+        select(*series, k.earlier, k.timestamp, k.quantity, k.with_all, after.label("after"))
+        .where(k.ingested_at.in_(enough), k.ingested_at.not_in(select(mostly.c.ingested_at)))
+        .cte("spaced")
+    )
+    e = spaced.c
+    judged = select(e.ingested_at, e.earlier, e.with_all, literal_column(evidence(_SERIES))).cte("judged")
+    of_load = [c.ingested_at, c.customer_id, c.metric_key]
+    metrics = (
+        select(*of_load, func.min(c.timestamp).label("first"), func.max(c.timestamp).label("last"))
+        .where(*every, c.ingested_at.in_(select(judged.c.ingested_at)))
+        .group_by(*of_load)
+        .cte("metrics")
+    )
+    m = metrics.c
+    spans = (
+        select(m.ingested_at, func.min(m.first).label("first"), func.max(m.last).label("last"))
+        .group_by(m.ingested_at)
+        .cte("spans")
+    )
+    s = spans.c
+    of_large = and_(large.c.ingested_at == s.ingested_at, large.c.first_load == c.ingested_at)
+    earlier = func.coalesce(large.c.first_load, s.ingested_at)
+    there = (
+        select(s.ingested_at, earlier.label("earlier"), func.count().label("events"))
+        .select_from(
+            table.join(metrics, and_(m.customer_id == c.customer_id, m.metric_key == c.metric_key))
+            .join(spans, s.ingested_at == m.ingested_at)
+            .outerjoin(large, of_large)
+        )
+        .where(*every, c.timestamp.between(s.first, s.last), c.ingested_at < s.ingested_at)
+        .group_by(s.ingested_at, earlier)
+        .cte("there")
+    )
+    j, t = judged.c, there.c
+    with_all, of_all = (literal_column(is_most(with_all=each, events="events"), Boolean()) for each in (True, False))
+    return (
+        select(j.ingested_at, j.earlier, of_all.label("is_whole"))
+        .join(there, and_(t.ingested_at == j.ingested_at, t.earlier == j.earlier))
+        .group_by(j.ingested_at, j.earlier, t.events)
+        .having(or_(with_all, of_all))
+        .cte("of_common_time")
+    )
 
 
 def copied(examination: Examination) -> Mapping[Pair, Copies]:
@@ -263,12 +376,12 @@ def _around(table: Table, period: Period) -> FromClause:
 
 
 def _comparable(table: Table) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """The dimensions that are neither numbers nor dates, keys in lower case, values without spaces around them.
+    """The dimensions that are neither numbers nor dates, in lower case, values without spaces around them.
 
     Also these values alone, in their order.
     """
     pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
-    value = func.btrim(pair.c.value.cast(Text))
+    value = func.lower(func.btrim(pair.c.value.cast(Text)))
     is_compared = not_(or_(value.regexp_match(_NUMBER_PATTERN), value.regexp_match(_DATE_PATTERN)))
     kept = select(func.jsonb_object_agg(func.lower(pair.c.key), value, type_=JSONB)).where(is_compared)
     named = func.coalesce(kept.scalar_subquery(), literal({}, JSONB), type_=JSONB)

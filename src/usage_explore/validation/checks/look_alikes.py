@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.formatting import duration, percent
+from usage_explore.load.loaded_again import MIN_EVIDENCE, MIN_FINE, MIN_RARE
 from usage_explore.load.other_zone import MAX_DISTANCE
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions, count
@@ -62,7 +63,6 @@ from usage_explore.validation.checks.loaded_again import (
     copied_rows,
     exported,
     other_columns,
-    reloaded_loads,
     reloaded_rows,
     restated_rows,
     row_hash_times,
@@ -298,8 +298,8 @@ def examine(examination: Examination) -> Outcome:
             of_loads += examination.rows(copied_rows(table, period, found))
         loads = {load for load, _ in found}
         of_loads += examination.rows(restated_rows(table, period, loads))
-        if again := list(examination.rows(reloaded_rows(table, period, loads, hashed))):
-            reloaded = [row.ingested_at for row in examination.rows(reloaded_loads(table, period, loads, hashed))]
+        again = list(examination.rows(reloaded_rows(table, period, loads, hashed)))
+        reloaded = again[0].loads if again else []
         of_loads += again
     times = examination.times(repeated_times(table, period))
     rows = [] if times == [] else list(examination.rows(statement(table, period, times=times, reloaded=reloaded)))
@@ -372,8 +372,12 @@ CHECK = Check(
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
         "reloaded": "rows without a key of their own, at least half of a load, with the customer, metric, time and"
-        " quantity of a row of an earlier load, and dimensions of which one has all of the other's: medium and high as"
-        " restated ones",
+        " quantity of a row of an earlier load, and dimensions of which one has all of the other's; or nine tenths of a"
+        " load, with other dimensions of other names, where a third of them have a time between quarters of an hour and"
+        " a quantity that at most half of the load's rows of the customer's metric have; or most of what an earlier"
+        f" load has in the time and the customers' metrics of both: nine tenths, if {MIN_EVIDENCE} are between quarters"
+        f" of an hour, with rare quantities or at irregular times, or {MIN_RARE} have rare quantities, or half, if"
+        f" {MIN_FINE} have times finer than a millisecond: medium and high as restated ones",
         "other_zone": "rows without a key of their own that an earlier load has with another time: at least half of the"
         f" smaller load, and nine tenths of the rows that both have, are {duration(MAX_DISTANCE)} at most apart, by one"
         " multiple of a quarter of an hour, or two an hour apart, as they are or cut to minutes or finer; rows at whole"

@@ -1,0 +1,223 @@
+"""Which rows of a file, staged for loading, an earlier load has at the same time: restated, or with other columns."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from psycopg import sql
+
+_RESTATED = """
+WITH met AS MATERIALIZED (
+    SELECT organization_id, timestamp, metric_key, customer_id FROM {stage}
+    INTERSECT
+    SELECT t.organization_id, t.timestamp, t.metric_key, t.customer_id FROM {table} t
+    LEFT JOIN pg_temp.usage_explore_known k
+      ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
+    WHERE k.id IS NULL AND t.timestamp BETWEEN %(first)s AND %(last)s AND t.organization_id = ANY (%(organizations)s)
+), staged AS MATERIALIZED (
+    SELECT s.ordinal, NOT s.keyed AS without_key, {compared}
+    FROM {stage} s JOIN met USING (organization_id, timestamp, metric_key, customer_id)
+), stored AS MATERIALIZED (
+    SELECT s.ingested_at, s.idempotency_key LIKE 'row:%%' AS without_key, {compared}
+    FROM {table} s JOIN met USING (organization_id, timestamp, metric_key, customer_id)
+    LEFT JOIN pg_temp.usage_explore_known k
+      ON k.organization_id = s.organization_id AND k.timestamp = s.timestamp AND k.id = s.id
+    WHERE k.id IS NULL AND s.timestamp BETWEEN %(first)s AND %(last)s AND s.organization_id = ANY (%(organizations)s)
+), restated AS MATERIALIZED (
+    SELECT DISTINCT s.ordinal
+    FROM staged s JOIN stored t USING (organization_id, timestamp, metric_key, customer_id, content)
+    WHERE s.without_key OR t.without_key
+), shared AS MATERIALIZED (
+    SELECT array(
+        SELECT jsonb_object_keys(texts) FROM staged INTERSECT SELECT jsonb_object_keys(texts) FROM stored) AS keys
+), again AS MATERIALIZED (
+    SELECT s.ordinal, t.ingested_at, bool_or(s.unnamed @> t.unnamed OR t.unnamed @> s.unnamed) AS with_all
+    FROM (SELECT ordinal, {alike} FROM {staged} WHERE ordinal NOT IN (SELECT ordinal FROM restated)) s
+    JOIN (SELECT ingested_at, {alike} FROM {stored}) t
+      USING (organization_id, timestamp, metric_key, customer_id, quantity, common)
+    WHERE (s.without_key OR t.without_key)
+      AND s.number * t.number <= {most_pairs}
+    GROUP BY s.ordinal, t.ingested_at
+), met_rows AS (
+    SELECT ordinal, mod(extract(epoch FROM timestamp), {grid}) <> 0::numeric
+        AND 2 * count(*) OVER (PARTITION BY organization_id, customer_id, metric_key, quantity)
+            <= count(*) OVER (PARTITION BY organization_id, customer_id, metric_key) AS is_evidence
+    FROM staged
+), spaced AS (
+    SELECT *, timestamp - lag(timestamp) OVER (
+        PARTITION BY organization_id, customer_id, metric_key ORDER BY timestamp) AS after
+    FROM staged WHERE ordinal IN (SELECT ordinal FROM again)
+), judged AS MATERIALIZED (
+    SELECT ordinal, {evidence} FROM spaced
+), loads AS MATERIALIZED (
+    SELECT ingested_at FROM again GROUP BY ingested_at HAVING count(*) >= {min_evidence}
+), there AS (
+    SELECT coalesce(l.ingested_at, 'infinity') AS load, count(*) AS events
+    FROM {table} t
+    JOIN (SELECT DISTINCT organization_id, customer_id, metric_key FROM {stage}) series
+      USING (organization_id, customer_id, metric_key)
+    LEFT JOIN loads l USING (ingested_at)
+    LEFT JOIN pg_temp.usage_explore_known k
+      ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
+    WHERE k.id IS NULL AND t.timestamp BETWEEN %(first)s AND %(last)s AND t.organization_id = ANY (%(organizations)s)
+      AND EXISTS (SELECT FROM again)
+    GROUP BY 1
+), by_load AS MATERIALIZED (
+    SELECT ordinal, coalesce(l.ingested_at, 'infinity') AS load, bool_or(with_all) AS with_all
+    FROM again LEFT JOIN loads l USING (ingested_at)
+    GROUP BY 1, 2
+), most AS MATERIALIZED (
+    SELECT load, {most_with_all} AS with_all, {most} AS every
+    FROM by_load JOIN judged USING (ordinal) JOIN there USING (load)
+    GROUP BY load, events
+)
+SELECT (SELECT count(*) FROM restated), count(*) FILTER (WHERE with_all), count(with_all),
+       count(with_all) FILTER (WHERE is_evidence),
+       (SELECT count(DISTINCT ordinal) FROM by_load b JOIN most m USING (load)
+        WHERE m.every OR (m.with_all AND b.with_all))
+FROM met_rows
+LEFT JOIN (SELECT ordinal, bool_or(with_all) AS with_all FROM again GROUP BY ordinal) AS repeated USING (ordinal)
+"""
+"""What `Repeated` has, of staged rows where a stored row that the file does not have has the same organization, time,
+metric and customer.
+
+Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers), and one of the two has
+no key of its own. Of those loaded again, too; quantities and dimensions that both loads have are equal, and one has all
+values of the other's dimensions, under any name, or not; numbers, dates, and upper and lower case are not compared."""
+
+_COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity,
+    md5(ROW(s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency,
+        (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{}' !~ %(number)s))::text)
+    AS content,
+    coalesce((SELECT jsonb_object_agg(lower(key), lower(btrim(value))) FROM jsonb_each_text(s.dimensions)
+              WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts"""
+
+_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, common,
+    jsonb_path_query_array(texts, '$.*') AS unnamed, count(*) OVER (
+        PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
+
+_COMMON = """(
+    SELECT {name}.*, md5(coalesce((SELECT jsonb_object_agg(key, value)::text FROM jsonb_each(texts)
+                                   WHERE key = ANY (SELECT unnest(keys) FROM shared)), '')) AS common
+    FROM {name}) AS {name}"""
+
+_MOST_PAIRS = 1_000_000
+"""Pairs of rows with one customer, metric, time and quantity, and equal common dimensions, that are compared."""
+
+_NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
+_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+EXPORT_GRID_SECONDS = 900
+"""Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
+
+MIN_EVIDENCE = 10
+"""Rows that must be evidence of a load that repeats another one without all values of its dimensions."""
+
+MIN_SHARE = Decimal("0.9")
+"""Share of its rows that the other one must have."""
+
+MIN_SHARE_OF_EVIDENCE = Decimal(1) / 3
+"""Share of the repeated rows that must be evidence."""
+
+MIN_FINE = 5
+"""Rows at times finer than a millisecond that are enough: two sources hardly have one event at such a time."""
+
+MIN_RARE = 20
+"""Rows of a rare quantity that are enough at the times of hourly and daily exports, which other sources have, too."""
+
+_EVIDENCE = """
+mod(extract(microseconds FROM timestamp)::bigint, 1000) <> 0 AS is_fine,
+mod(extract(epoch FROM timestamp), {grid}) <> 0::numeric AS is_off_grid,
+2 * count(*) OVER (PARTITION BY {series}, quantity) * count(*) OVER (PARTITION BY {series}, timestamp)
+    <= count(*) OVER (PARTITION BY {series}) AS is_rare,
+2 * count(*) OVER (PARTITION BY {series}, after) <= count(*) OVER (PARTITION BY {series}) AS is_irregular
+"""
+"""What is known of repeated rows, which have the time `after` the one before in their series.
+
+Rare is a quantity that chance gives few of them: at most half of the series, divided by the rows at one time, have it.
+Irregular are those which at most half of the series follow the one before at the same distance."""
+
+_MOST_WITH_ALL = """(
+    2 * count(*) FILTER (WHERE with_all) >= {events}
+    AND (count(*) FILTER (WHERE with_all AND is_fine))::numeric
+        >= greatest({min_fine}::numeric, {min_share_of_evidence} * (count(*) FILTER (WHERE with_all))::numeric)
+    OR (count(*) FILTER (WHERE with_all))::numeric >= {min_share} * {events}::numeric AND (
+        (count(*) FILTER (WHERE with_all AND is_off_grid AND (is_rare OR is_irregular)))::numeric
+            >= greatest({min_evidence}::numeric, {min_share_of_evidence} * (count(*) FILTER (WHERE with_all))::numeric)
+        OR (count(*) FILTER (WHERE with_all AND is_rare))::numeric
+            >= greatest({min_rare}::numeric, {min_share_of_evidence} * (count(*) FILTER (WHERE with_all))::numeric)))
+"""
+
+_MOST = """(
+    count(*)::numeric >= {min_share} * {events}::numeric
+    AND (count(*) FILTER (WHERE is_off_grid AND is_rare))::numeric
+        >= greatest({min_evidence}::numeric, {min_share_of_evidence} * count(*)::numeric))
+"""
+
+
+def evidence(series: str) -> str:
+    """SQL for the columns of `_EVIDENCE`; `series` are the columns of a customer's metric."""
+    return _EVIDENCE.format(series=series, grid=EXPORT_GRID_SECONDS)
+
+
+def is_most(*, with_all: bool, events: str) -> str:
+    """SQL for whether a group of repeated rows is most of the `events` that an earlier load has in their time.
+
+    The rows are those `with_all` values of the dimensions, else all; they have the columns of `evidence`. By exact
+    times half of the events is enough, else nine tenths: a file that grew, or a moving window, repeats each of them.
+    """
+    return (_MOST_WITH_ALL if with_all else _MOST).format(
+        events=events,
+        min_fine=MIN_FINE,
+        min_evidence=MIN_EVIDENCE,
+        min_rare=MIN_RARE,
+        min_share=MIN_SHARE,
+        min_share_of_evidence=round(MIN_SHARE_OF_EVIDENCE, 4),
+    )
+
+
+class Repeated(NamedTuple):
+    """Numbers of rows that are `restated`, and of others that may be of an earlier load, with other columns.
+
+    Of these, one has all values of the dimensions of a row of that load (`with_all`), or they may lack some (`again`).
+    Of the latter, `evidence` have a time between the quarters of an hour, and a quantity that at most half of their
+    customer's metric have, as two sources hardly give alike. `of_most` are most of what an earlier load has in their
+    time.
+    """
+
+    restated: int = 0
+    with_all: int = 0
+    again: int = 0
+    evidence: int = 0
+    of_most: int = 0
+
+    def loaded_again(self, rows: int) -> int:
+        """The rows that are loaded again; 0 where they are so few of `rows` that they may be rows of their own."""
+        is_sure = self.evidence >= MIN_EVIDENCE and self.evidence >= MIN_SHARE_OF_EVIDENCE * self.again
+        if is_sure and self.again >= MIN_SHARE * rows:
+            return self.again
+        return self.with_all if 2 * self.with_all >= rows else self.of_most
+
+
+PATTERNS = {"number": _NUMBER, "date": _DATE}
+"""The parameters of `statement` that it has beside the span."""
+
+
+def statement(stage: sql.Composable, table: sql.Composable) -> sql.Composed:
+    """The statement that counts the rows of the stage as `Repeated` has them."""
+    staged, stored = (sql.SQL(_COMMON).format(name=sql.SQL(name)) for name in ("staged", "stored"))
+    return sql.SQL(_RESTATED).format(
+        stage=stage,
+        table=table,
+        compared=sql.SQL(_COMPARED),
+        alike=sql.SQL(_ALIKE),
+        staged=staged,
+        stored=stored,
+        most_pairs=sql.Literal(_MOST_PAIRS),
+        min_evidence=sql.Literal(MIN_EVIDENCE),
+        evidence=sql.SQL(evidence("organization_id, customer_id, metric_key")),
+        most_with_all=sql.SQL(is_most(with_all=True, events="events")),
+        most=sql.SQL(is_most(with_all=False, events="events")),
+        grid=sql.Literal(EXPORT_GRID_SECONDS),
+    )

@@ -1,0 +1,208 @@
+"""A file that is loaded again with other columns, also as a part of a longer one, and right data that looks like it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+START = datetime(2026, 10, 1, 8, tzinfo=UTC)
+CELLS = {
+    "model": lambda number: "sl"[number % 2],
+    "Modell": lambda number: ("klein", "gross")[number % 2],
+    "region": lambda number: ("eu", "us")[number // 2 % 2],
+    "team": lambda number: f"t{number % 3}",
+    "export": lambda number: "v2",
+    "idempotency_key": lambda number: f"ref-{number}",
+}
+
+
+def usage(
+    columns: str,
+    *,
+    rows: range = range(80),
+    times: Callable[[int], float] | None = None,
+    most: int = 500,
+    seed: int = 1,
+) -> str:
+    """Rows of random quantities up to `most`; at random seconds, but for `times`, the second of each row."""
+    chance = random.Random(seed)
+    seconds = [chance.randrange(2_000_000) for _ in range(200)]
+    quantities = [chance.randint(1, most) for _ in range(200)]
+    lines = [f"customer_id,metric_key,quantity,timestamp,{columns}"]
+    for number in rows:
+        time = START + timedelta(seconds=times(number) if times else seconds[number])
+        cells = [CELLS[name](number) for name in columns.split(",")]
+        lines.append(",".join([f"c{number % 3}", "calls", str(quantities[number]), time.isoformat(), *cells]))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("model,region", "model,team"),
+        ("model,region", "model,export"),
+        ("model,region", "team"),
+        ("model,region", "region,Modell"),  # renamed, and its values translated
+        ("model,region,idempotency_key", "model,team"),
+        ("model,team", "model,region,idempotency_key"),
+    ],
+)
+def test_a_file_with_one_dimension_dropped_and_another_added_is_warned_of(load_again, first, second):
+    """All of it was counted twice without a word: none of the two has all values of the other."""
+    assert load_again.csv(usage(first)).loaded_again == 0
+    report = load_again.csv(usage(second))
+    assert report.loaded == report.loaded_again == 80
+    assert "with other columns, as when a file is loaded again with other options or columns" in str(report)
+
+
+def test_whole_minutes_are_no_export_of_hours_or_days(load_again):
+    minutes = {"times": lambda number: 60 * (number * 37 % 601)}
+    load_again.csv(usage("model,region", **minutes))
+    assert load_again.csv(usage("model,team", **minutes)).loaded_again == 80
+
+
+def test_a_part_of_a_file_with_one_dimension_dropped_and_another_added_is_warned_of(load_again):
+    load_again.csv(usage("model,region"))
+    report = load_again.csv(usage("model,team", rows=range(20, 82)))
+    assert (report.loaded, report.loaded_again) == (62, 60)
+
+
+GROWN = [
+    ("model,region", "model,region,team", {}),
+    ("model,region", "Modell,region", {}),
+    ("model,region", "model,region,idempotency_key", {"rename": "region"}),
+    ("model,region", "model,region", {"upper": True}),
+    ("model,region", "model,team", {}),  # one dropped and one added
+]
+
+
+def in_order(number: int) -> int:
+    """A second for each row, the later for the higher number; at irregular distances."""
+    return 9_000 * number + number * number * 37 % 8_999
+
+
+def other_columns(text: str, *, rename: str = "", upper: bool = False) -> str:
+    head, _, rows = text.partition("\n")
+    rows = rows.replace(",eu", ",EU").replace(",us", ",US") if upper else rows
+    return f"{head.replace(rename, 'Gebiet') if rename else head}\n{rows.replace('klein', 's').replace('gross', 'l')}"
+
+
+@pytest.mark.parametrize(("first", "second", "how"), GROWN)
+@pytest.mark.parametrize(
+    ("one", "other", "repeated"),
+    [
+        (range(40), range(100), 40),  # from the first of the month to its day
+        (range(80), range(60, 140), 20),  # a moving window
+    ],
+)
+def test_an_export_that_grew_and_has_other_columns_is_warned_of(load_again, first, second, how, one, other, repeated):
+    """Each common row was counted twice without a word: they are few of the new rows."""
+    load_again.csv(usage(first, rows=one, times=in_order))
+    report = load_again.csv(other_columns(usage(second, rows=other, times=in_order), **how))
+    assert (report.loaded, report.loaded_again) == (len(other), repeated)
+
+
+@pytest.mark.parametrize("second", ["model,region,team", "model,region,idempotency_key", "region"])
+@pytest.mark.parametrize(
+    ("most", "times", "rows"),
+    [
+        (1, lambda number: in_order(number) + 0.000_137 * (number + 1), 5),  # a few rows at times of microseconds
+        (1, in_order, 12),
+        (500, lambda number: 3_600 * number, 30),  # hourly
+        (500, lambda number: 86_400 * (number // 3), 30),  # daily
+    ],
+)
+def test_few_rows_or_regular_times_of_an_export_that_grew_are_warned_of(load_again, second, most, times, rows):
+    load_again.csv(usage("model,region", rows=range(rows), times=times, most=most))
+    report = load_again.csv(usage(second, rows=range(130), times=times, most=most))
+    assert report.loaded_again + report.restated == rows
+
+
+def test_an_export_that_grew_after_loads_of_a_few_rows_each_is_warned_of(load_again):
+    for number in range(0, 40, 4):
+        load_again.csv(usage("model,region", rows=range(number, number + 4), times=in_order))
+    assert load_again.csv(usage("model,region,team", rows=range(130), times=in_order)).loaded_again == 40
+
+
+def test_an_export_of_a_part_of_the_customers_that_moved_on_is_warned_of(load_again):
+    load_again.csv(usage("model,region", rows=range(90), times=in_order))
+    head, *rows = usage("model,region,team", rows=range(30, 180), times=in_order).splitlines()
+    report = load_again.csv("\n".join([head, *(row for row in rows if row.startswith("c1"))]))
+    assert (report.loaded, report.loaded_again) == (50, 20)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"times": lambda number: 3_600 * (number // 3), "most": 1}, {}),  # an hourly constant
+        ({"times": lambda number: 60 * (number // 3) + 7, "most": 1}, {}),  # a constant of each minute
+        ({"times": lambda number: 3_600 * (number // 3), "most": 3}, {"seed": 2}),
+        ({"times": lambda number: 3_600 * (number // 30), "most": 9}, {"seed": 2}),  # many rows each hour
+        ({"times": lambda number: number // 3, "most": 2}, {"seed": 2}),
+        ({"times": lambda number: number // 30, "most": 9}, {"seed": 2}),
+        ({"times": lambda number: number // 9, "most": 1}, {"seed": 2}),
+        ({"times": lambda number: number * 0.001, "most": 2}, {"seed": 2}),
+        ({"times": in_order}, {"seed": 2}),
+    ],
+)
+@pytest.mark.parametrize("second", ["model,region,team", "region"])
+def test_other_usage_of_a_longer_time_with_other_columns_is_not_loaded_again(load_again, second, one, other):
+    load_again.csv(usage("model,region", rows=range(60), **one))
+    report = load_again.csv(usage(second, rows=range(199), **{**one, **other}))
+    assert (report.loaded, report.loaded_again) == (199, 0)
+
+
+EVERY_MINUTE = {"times": lambda number: 60 * (number // 3) + 7}
+EVERY_SECOND = {"times": lambda number: number // 3}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "one", "other"),
+    [
+        ("model,region", "model,team", {}, {"rows": range(50, 130)}),  # a third of the rows
+        ("model,region", "model,team", {}, {"rows": range(9)}),
+        ("model,region", "model,team", {**EVERY_MINUTE, "most": 1}, {**EVERY_MINUTE, "most": 1}),
+        ("model,region", "model,team", {**EVERY_SECOND, "most": 3}, {**EVERY_SECOND, "most": 3, "seed": 2}),
+        ("model,region", "model,team", {"most": 1}, {"most": 1}),
+        (
+            "model,region",
+            "model,team",
+            *({"times": lambda number: 3_600 * number, "seed": seed} for seed in (1, 1)),  # as a daily or hourly report
+        ),
+        ("model,region", "model,team", {}, {"seed": 2}),
+    ],
+)
+def test_other_usage_with_other_columns_is_not_loaded_again(load_again, first, second, one, other):
+    load_again.csv(usage(first, **one))
+    report = load_again.csv(usage(second, **other))
+    assert report.loaded_again == 0
+    assert "counted twice" not in str(report)
+
+
+def test_usage_of_another_model_with_other_columns_is_not_loaded_again(load_again):
+    load_again.csv(usage("model,region"))
+    report = load_again.csv(usage("model,team").replace(",s,", ",x,").replace(",l,", ",y,"))
+    assert (report.loaded, report.loaded_again) == (80, 0)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_values_in_other_case_are_the_same(load_again, zone):
+    """The regions EU and eu were two, and the file counted twice without a word."""
+    lower = usage("model,region").replace("+00:00", "")
+    load_again.csv(lower.replace(",eu", ",EU").replace(",us", ",US"), timezone="UTC")
+    report = load_again.csv(lower, timezone=zone)
+    assert (report.loaded, report.loaded_again, report.other_zone) == ((80, 80, 0) if zone == "UTC" else (80, 0, 80))
+
+
+def test_values_of_another_file_format_are_the_same_at_other_times(load_again):
+    """The seats "3" and 3 were two where the times were shifted as well."""
+    lines = usage("model").replace("+00:00", "").splitlines()
+    load_again.csv("\n".join([f"{lines[0]},seats", *(f"{line},{line[1]}.50" for line in lines[1:])]), timezone="UTC")
+    names = lines[0].split(",")
+    rows = [{**dict(zip(names, line.split(","), strict=True)), "seats": int(line[1]) + 0.5} for line in lines[1:]]
+    again = load_again.file("events.jsonl", "\n".join(map(json.dumps, rows)))
+    assert load_again(again, timezone="Asia/Tokyo").other_zone == 80
