@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from streamlit.testing.v1 import AppTest, local_script_runner
 from support.app_pages import MAIN, Open, opened, validate_page
 from support.waiting import PATIENCE
 from usage_explore import Store, connect
+from usage_explore.app import problems
 from usage_explore.db import ddl
 from usage_explore.records.tables import DECISIONS, LINKS, RUNS, SIGNOFFS, VIEWS
 
@@ -40,6 +42,18 @@ def _waits_at_rest() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_script_runner, "require_widgets_deltas", ended)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unforeseen() -> Iterator[None]:
+    """Fail a test in which a page failed unexpectedly: the page says so in one box among others."""
+    failures: list[logging.LogRecord] = []
+    kept = logging.Handler(logging.ERROR)
+    kept.emit = failures.append  # type: ignore[method-assign]
+    problems._log.addHandler(kept)
+    yield
+    problems._log.removeHandler(kept)
+    assert [str(record.exc_info and record.exc_info[1]) for record in failures] == []
 
 
 @pytest.fixture

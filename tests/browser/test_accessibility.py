@@ -6,6 +6,7 @@ Each state is seen in one colour scheme, and in the other one in a thorough run.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,15 @@ def test_explore(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
         page.get_by_role("button", name=menu, exact=True).click()
         assert violations(settled(page), MENU) == []
         page.keyboard.press("Escape")
+
+
+def test_the_changed_numbers_of_a_headline_are_announced(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK, group_by="metric_key", metric_key=["tokens_in", "images"])))
+    status = page.locator("body > [role=status]")
+    expect(status).to_have_attribute("data-known", "")  # on a busy machine later than the page is drawn
+    assert status.text_content() == "", "what a page shows first is read as any page"
+    page.get_by_role("radio", name="Quantity").click()
+    expect(status).to_have_text(re.compile(r"^[0-9.]+ M quantity, adds 2 metrics in 2 units; "))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ Boards are a grid of small tables, whose names are buttons, without a canvas. Re
 keyboard and read by screen readers; all boards are one element of the page. The component holds no state:
 `draw_boards` gives it texts, and calls `act`, `search` or `group` for a click.
 
-The focus stays near a control that the page removes, such as a button that was pressed.
+The focus stays near a control that the page removes, such as a button that was pressed; what the headline then says
+is announced to screen readers.
 
 The width of the page's content is known where it is little: tables have fixed widths, so there they leave columns out.
 """
@@ -49,6 +50,12 @@ def keep_focus() -> None:
     """Keep the keyboard's focus beside a control that the page removes, or on the button of its popover."""
     with st.container(key="kept_focus"):  # takes no room
         component("keep_focus")(key="kept focus")
+
+
+def announce() -> None:
+    """Let screen readers say the numbers of the page's headline when they have changed."""
+    with st.container(key="announced"):  # takes no room
+        component("announce")(key="announced changes")
 
 
 _WRITING = ("sign_off", "decide_", "make_short_link", "revoke", "view_")

@@ -47,7 +47,7 @@ _STYLE = """<style>
 .st-key-sign_in_page {{ padding-top: 15vh; }}
 .st-key-show_controls,
 [data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room, .st-key-copied)),
-[data-testid="stLayoutWrapper"]:has(> :is(.st-key-kept_focus, .st-key-one_press)) {{
+[data-testid="stLayoutWrapper"]:has(> :is(.st-key-kept_focus, .st-key-one_press, .st-key-announced)) {{
   display: none;
 }}
 @property --more-right {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
@@ -57,6 +57,15 @@ _STYLE = """<style>
 .dvn-scroller {{
   box-shadow: inset -0.8rem 0 0.6rem -0.6rem var(--more-right), inset 0 -0.8rem 0.6rem -0.6rem var(--more-below);
   animation: more-right linear both, more-below linear both; animation-timeline: scroll(self x), scroll(self y);
+}}
+@media (forced-colors: active) {{
+  [data-testid="stButtonGroup"] button[data-selected="true"] {{
+    forced-color-adjust: none; background: Highlight !important;
+  }}
+  [data-testid="stButtonGroup"] button[data-selected="true"] * {{ color: HighlightText !important; }}
+  [role="tab"][data-selected="true"] {{ border-bottom: 3px solid Highlight !important; }}
+  [data-testid="stCheckbox"] label > div:has(> div:empty) {{ border: 1px solid ButtonText !important; }}
+  [data-testid="stCheckbox"] label > div > div:empty {{ border: 0.5rem solid ButtonText !important; }}
 }}
 .brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
@@ -252,6 +261,7 @@ def run(first: str = "explore") -> None:
     components.watch_room()  # after the navigation: a run that it asks for names the page that the browser knows then
     grid.copy_values()
     components.keep_focus()
+    components.announce()
     components.one_press()
     if current.url_path == first:
         pages = pages._replace(**{first: by_name})

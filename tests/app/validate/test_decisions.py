@@ -490,7 +490,9 @@ def test_signing_again_says_what_is_lost_and_what_the_earlier_sign_off_still_has
     events_connection.commit()
     (table,) = in_tab(ran(page(**LINK)), "Sign-off").table
     replaces = str(table.value.to_dict())
-    assert f"{str(first.id)[:8]} by ana; of its 1 correction, what was known at " in replaces
+    assert f"{str(first.id)[:8]} by ana; of its 1 correction, none was known at " in replaces, "it came after both"
+    (table,) = in_tab(ran(page(**LINK, as_of=store.now().isoformat())), "Sign-off").table
+    assert "of its 1 correction, what was known at " in str(table.value.to_dict())
     second = store.validate(period.replace(as_of=store.now()))
     store.sign_off(second, by="ben", rating=store.rate(second.period, prices=book))
     app = in_tab(ran(page(**LINK)), "Sign-off")

@@ -14,7 +14,7 @@ import streamlit as st
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
 from support.query_oracle import utc
 from usage_explore.app.cache import Source
-from usage_explore.app.validate.explanation import expectation
+from usage_explore.app.validate.explanation import change, expectation
 from usage_explore.charts import expected
 from usage_explore.query.validators import instant
 from usage_explore.validation import Finding, Validation
@@ -64,6 +64,13 @@ def drawn(source: Source, validation: Validation, finding: Finding) -> dict[int,
 def stated(finding: Finding) -> tuple[int, dict[str, float]]:
     facts = dict(finding.facts)
     return round(instant(facts["bucket"]).timestamp() * 1_000), {name: float(facts[name]) for name in BAND}
+
+
+def test_a_finding_on_invoice_lines_is_no_change_of_usage(validation: Validation) -> None:
+    """A line in a wrong currency was explained by "low amounts in 11–15 Sep"."""
+    finding = banded(validation)[0]
+    assert change(validation, finding) is not None
+    assert change(validation, replace(finding, check="reconciliation")) is None
 
 
 def test_the_drawn_band_is_what_the_finding_says(source: Source, validation: Validation) -> None:

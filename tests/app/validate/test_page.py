@@ -286,6 +286,24 @@ def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
     assert "not checked yet" not in said(ran(page(**LINK)))
 
 
+def test_a_file_that_cannot_be_read_is_an_error_before_the_checks_run_and_nothing_is_clean_after(
+    page: Open, checks: Callable[..., None]
+) -> None:
+    """It had a chip as if it was used; after the run the headline said "Clean" above the error."""
+    app = page(**LINK)
+    checks(check("nothing", nothing))
+    app = drop(app, days="date,quantity,MeterName\n2026-09-01,5,a\n")
+    assert "Checks not run yet" in said(app)
+    (error,) = app.error
+    words = error.value.replace("\\", "")
+    assert "**days.csv** as control totals" in words
+    assert "there is no column metric_key; name it so, instead of 'MeterName'" in words
+    app = ran(app)
+    assert len(app.error) == 1
+    assert "Clean" not in said(app)
+    assert "but 1 file was not used" in said(app)
+
+
 LATE_LINK = {"organization_id": str(UUID(int=7)), "since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
 LATE_LINES = "customer_id,metric_key,quantity\na,calls,12\n"
 
@@ -319,6 +337,7 @@ def test_right_after_a_load_files_can_be_dropped_and_the_checks_are_offered_agai
     app.run()
     assert "wait until" not in said(app)
     assert "12 events of the period had not settled then; they can be examined now" in said(app)
+    assert not any(button.key == "show_extent" for button in app.button), "the period only has to settle"
     assert "**mine.csv**" in said(app)
     assert app.button(key="run_checks").label == "Run checks again"
 
@@ -396,10 +415,10 @@ def test_another_organization_s_examination_is_never_shown(page: Open) -> None:
 
 def test_the_list_has_a_column_for_the_cost_in_each_currency(page: Open) -> None:
     (table,) = (each.value for each in ran(page(**LINK)).dataframe if "Finding" in each.value)
-    assert [name for name in table.columns if name.startswith("Cost")] == ["Cost, EUR", "Cost, USD"]
-    assert {*table["Cost, USD"]} == {1.5}
-    assert 0 < table["Cost, EUR"].notna().sum() < len(table)
-    assert {*table["Cost, EUR"].dropna()} == {0.25}
+    assert [name for name in table.columns if name.startswith("Amount")] == ["Amount, EUR", "Amount, USD"]
+    assert {*table["Amount, USD"]} == {1.5}
+    assert 0 < table["Amount, EUR"].notna().sum() < len(table)
+    assert {*table["Amount, EUR"].dropna()} == {0.25}
 
 
 def test_a_period_without_events_offers_the_newest_month_with_some(page: Open) -> None:
@@ -664,8 +683,9 @@ def test_a_dropped_file_that_cannot_be_read_is_named_as_it_was_dropped(
     assert "This file was not used" in said(app)
     # not the records' own places: the checkout may lie in the temporary folder
     logged = "\n".join(f"{record.getMessage()} {vars(record).get('fields')}" for record in caplog.records)
-    for found in (" ".join(each.value for each in app.error), logged):
-        assert "my lines" in found
+    said_ones = " ".join(each.value for each in app.error)
+    assert "my lines" in said_ones
+    for found in (said_ones, logged):
         assert "given" not in found
         assert tempfile.gettempdir() not in found
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from usage_explore.app.exports import python_code
 from usage_explore.app.page_state import ValidateView
-from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file
+from usage_explore.app.validate.files import ValidationWithFiles, dropped_files
 from usage_explore.query.queries import Period
 from usage_explore.validation.file_kinds import FileKind
 
@@ -14,7 +14,7 @@ from usage_explore.validation.file_kinds import FileKind
 def code_tab(view: ValidateView, with_files: ValidationWithFiles) -> None:
     """Draw notebook cells that run the validation again: with the live window, and pinned."""
     period = with_files.validation.period
-    given = {kind: file.name for kind in GIVEN if (file := dropped_file(kind, period))}
+    given = {kind: file.name for kind, file in dropped_files(period).items()}
     used = {kind: name for kind, name in given.items() if kind not in with_files.faults}
     where = " The files are read from the folder in which it runs." if used else ""
     for title, wanted, caption in (

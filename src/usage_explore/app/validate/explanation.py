@@ -33,6 +33,7 @@ from usage_explore.store import Store
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.anomalies.series import HISTORY, grid_of_edges
 from usage_explore.validation.checks import duplicates, unit_costs
+from usage_explore.validation.reconciliation.differences import NAME as RECONCILIATION
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
@@ -90,9 +91,11 @@ def change(validation: Validation, finding: Finding) -> Change | None:
     """The finding's bucket against its expected value, else the finding's time against the same time a week before.
 
     A finding longer than a week is compared with the time before, of the same length; one on unit costs by the cost in
-    the currency of its share. None if the finding has no events, or is about no single customer or metric.
+    the currency of its share. None if the finding has no events, is about no single customer or metric, or about lines
+    of an invoice, which no usage accounts for.
     """
-    if not finding.events or (finding.customer_id is None and finding.metric_key is None):
+    is_of_lines = finding.check == RECONCILIATION
+    if is_of_lines or not finding.events or (finding.customer_id is None and finding.metric_key is None):
         return None
     if isinstance(finding.question, AggregateQuery):
         query = finding.question.replace(group_by=None, top=None)

@@ -15,10 +15,11 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import kept_runs, markdown
 from usage_explore.app.cache import Source
+from usage_explore.app.middleware import MAX_FILES
 from usage_explore.app.page_state import ValidateView
 from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
-from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file, dropped_key
+from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file, dropped_files, dropped_key
 from usage_explore.errors import QueryError
 from usage_explore.names import Names
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
@@ -46,6 +47,8 @@ def _take_files(period: Period) -> None:
         # the browser reports a file that is too large; this is for requests past the browser
         if file.size <= MAX_UPLOAD_MEGABYTES * 2**20:
             _take(File(formatting.path_text(file.name, whole=True), file.getvalue()), period)
+    if len(dropped) >= MAX_FILES:
+        _notice(f"{MAX_FILES} files were taken, the most at a time. If you dropped more, drop the others again.")
     if dropped:
         st.session_state[_NUMBER] = number + 1
 
@@ -76,7 +79,7 @@ def _waiting(view: ValidateView) -> str:
 
 def file_area(source: Source, period: Period, faults: Mapping[FileKind, QueryError], note: str = "") -> None:
     """Draw the chips of the files, the upload, a note, and what is wrong with a file."""
-    given = {argument: file for argument in GIVEN if (file := dropped_file(argument, period))}
+    given = dropped_files(period)
     unclear = _unclear(period)
     if not given and not unclear:
         left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
@@ -166,8 +169,12 @@ def _keep(kind: FileKind, file: File, period: Period) -> None:
     former = dropped_file(kind, period)
     if former is not None and former.digest != file.digest:
         text = f"{file.name} is used as {GIVEN[kind].label.lower()} now, instead of {former.name}."
-        st.session_state[_NOTICES] = [*st.session_state.get(_NOTICES, ()), text]
+        _notice(text)
     st.session_state[dropped_key(kind, period)] = file
+
+
+def _notice(text: str) -> None:
+    st.session_state[_NOTICES] = [*st.session_state.get(_NOTICES, ()), text]
 
 
 def _unclear(period: Period) -> list[File]:

@@ -154,18 +154,10 @@ class ValidationWithFiles:
 
 def validated_with_files(source: Source, validation: Validation) -> ValidationWithFiles:
     """The validation with the session's files, each given to the checks that read it; a faulty one to none."""
-    faults: dict[FileKind, QueryError] = {}
-    dropped = {argument: file for argument in GIVEN if (file := dropped_file(argument, validation.period))}
-    if "names" in dropped:
-        try:
-            validation = replace(validation, names=validation.names | run.names(dropped["names"]))
-        except QueryError as error:
-            faults["names"] = error
-    if PRICES.argument in dropped:
-        try:
-            run.price_book(dropped[PRICES.argument])
-        except QueryError as error:
-            faults[PRICES.argument] = error
+    dropped = dropped_files(validation.period)
+    faults = faults_of_files(validation.period)
+    if "names" in dropped and "names" not in faults:
+        validation = replace(validation, names=validation.names | run.names(dropped["names"]))
     # the prices' check reads invoice lines and currencies, too, whose faults the others have found by then
     for check in sorted(_readers(validation), key=lambda check: check == PRICES.check):
         first, *_ = kinds = FILES_OF_CHECKS[check]
@@ -181,6 +173,12 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         names = {str(kind): {"name": file.name, "sha256": file.sha256} for kind, file in used.items()}
         validation = replace(validation, files=names)
     return ValidationWithFiles(validation, faults)
+
+
+def faults_of_files(period: Period) -> dict[FileKind, QueryError]:
+    """Why files of the period cannot be read, by kind."""
+    files = dropped_files(period).items()
+    return {argument: error for argument, file in files if (error := run.faults_of(argument, file))}
 
 
 def _readers(validation: Validation) -> list[str]:
@@ -310,6 +308,11 @@ def dropped_file(argument: FileKind, period: Period) -> File | None:
     """The session's file of a kind for the period, None without one."""
     file = st.session_state.get(dropped_key(argument, period))
     return file if isinstance(file, File) else None
+
+
+def dropped_files(period: Period) -> dict[FileKind, File]:
+    """The session's files for the period, by kind."""
+    return {argument: file for argument in GIVEN if (file := dropped_file(argument, period))}
 
 
 def dropped_key(argument: FileKind | Literal["unclear"], period: Period) -> str:

@@ -56,9 +56,10 @@ _NARROW_PIXELS, _CHARACTERS_PER_PIXEL = 672, 0.55
 _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
     "Too much": lambda item: item.too_high,
     "Too little": lambda item: item.too_low,
-    "Cost": lambda item: item.amounts,
+    "Amount": lambda item: item.amounts,
 }
-"""The columns of money, each for every currency that it has; what is invoiced too much and too little is apart."""
+"""The columns of money, each for every currency that it has: what is invoiced too much and too little, and the amounts
+affected without such a direction, the cost of events or the amount of invoice lines."""
 
 _MAX_FULL_HEIGHT_ROWS, _MAX_GONE = 12, 50
 _SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 728, 860

@@ -39,6 +39,7 @@ from usage_explore.app.validate.file_area import adopt_files, file_area, last_fi
 from usage_explore.app.validate.files import (
     PRICES,
     ValidationWithFiles,
+    faults_of_files,
     file_tab,
     offered,
     unexamined_words,
@@ -101,7 +102,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
     keep_run(source, with_files.validation, has_files=with_files.validation is not validation)
     review, unreadable = reviewed(source, with_files.validation)
     with top.container():
-        _headline(with_files.validation, review, source.now)
+        _headline(with_files, review, source.now)
         if unreadable:
             st.warning(markdown.plain(unreadable), icon=":material/warning:")
         elif review.items or review.gone:
@@ -141,7 +142,8 @@ def _not_yet(view: ValidateView, source: Source) -> None:
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
-    file_area(source, waiting_period(view, source), {})
+    period = waiting_period(view, source)
+    file_area(source, period, faults_of_files(period))
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
     span = view.query.resolve(source.now).span
     kept = source.store.closest_run(span, view.query.to_params())
@@ -155,7 +157,8 @@ def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Valid
     """Say that there was nothing to check, which is not clean, and when the organization has events."""
     text = f"No events match, so nothing was checked: {validation.names.in_text(describe(validation.period))}."
     if validation.unexamined:
-        text = f"Nothing was checked: {unexamined_words(validation, source.now)}"
+        sentence(f"Nothing was checked: {unexamined_words(validation, source.now)}")
+        return
     extent, zone = source.extent(), view.query.zone
     if extent is None:
         no_events(pages.load, f"{text} This organization has no events.")
@@ -234,8 +237,9 @@ def _with_preset(query: Period, name: str, now: datetime) -> Period:
     return with_window(query, now, window=name)
 
 
-def _headline(validation: Validation, review: Review, now: datetime) -> None:
+def _headline(with_files: ValidationWithFiles, review: Review, now: datetime) -> None:
     """The open findings of each severity, what did not run, the events checked, and a button to run again."""
+    validation = with_files.validation
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         if validation.findings:
             for severity, number in review.open_counts().items():
@@ -243,6 +247,9 @@ def _headline(validation: Validation, review: Review, now: datetime) -> None:
                 headline_number(f":{color}[{number:,}]", f"{severity} open", f"{SEVERITIES[severity].capitalize()}.")
         elif validation.failed:
             headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
+        elif faulty := len(with_files.faults):
+            unused = f"{formatting.counted(faulty, 'file')} {'was' if faulty == 1 else 'were'} not used"
+            headline_number("Nothing found", f"but {unused}", f"{unused}, as said below.")
         elif unseen := review.unseen_sentence(validation.period.zone):
             headline_number("Nothing found", "without the files of the last run", unseen)
         elif validation.totals.events:

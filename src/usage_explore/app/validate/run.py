@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime
@@ -36,7 +36,7 @@ from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.validation import Validation
 from usage_explore.validation.check import Check
-from usage_explore.validation.file_kinds import FileKind, Recognized, read_names, recognized
+from usage_explore.validation.file_kinds import READERS, FileKind, Recognized, read_names, recognized
 from usage_explore.validation.folding import folded
 from usage_explore.validation.registry import waits
 
@@ -112,14 +112,8 @@ def with_files(
                 for argument, file in files.items()
                 if argument != "names"
             }
-            try:
+            with _named({path: files[argument] for argument, path in paths.items()}):
                 return store.validate(validation.period, checks=[check], progress=note, **paths)
-            except QueryError as error:  # the log and the page name the uploaded file, not the server's path
-                faults = list(error.faults)
-                for argument, path in paths.items():
-                    named = validators.named(files[argument].name)
-                    faults = [replace(fault, message=fault.message.replace(str(path), named)) for fault in faults]
-                raise QueryError(faults) from None
 
     try:
         again = _cached_with_files(_not_cached, organization_id, *key)
@@ -132,6 +126,36 @@ def with_files(
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
     rows = {**validation.rows, **again.rows}
     return replace(validation, results=folded(results), names=validation.names | again.names, rows=rows)
+
+
+@contextlib.contextmanager
+def _named(copies: Mapping[Any, File]) -> Iterator[None]:
+    """Let errors name the uploaded files, not the paths of their copies: on the page, and in the log."""
+    try:
+        yield
+    except QueryError as error:
+        faults = list(error.faults)
+        for path, file in copies.items():
+            named = validators.named(file.name)
+            faults = [replace(fault, message=fault.message.replace(str(path), named)) for fault in faults]
+        raise QueryError(faults) from None
+
+
+def faults_of(kind: FileKind, file: File) -> QueryError | None:
+    """Why the file cannot be read as one of the kind, before any check reads it; None if it can."""
+
+    def read() -> QueryError | None:
+        try:
+            if kind == "prices":
+                price_book(file)
+            else:
+                with private_copy(file) as path, _named({path: file}):
+                    READERS[kind](path)
+        except QueryError as error:
+            return error
+        return None
+
+    return _cached_faults(read, kind, file.digest)
 
 
 def price_book(file: File) -> PriceBook:
@@ -307,6 +331,11 @@ def _cached_unknown(_read: Callable[[], str], organization_id: UUID | None, argu
 @st.cache_resource(ttl=_CACHE_SECONDS, max_entries=5 * _MAX_CACHED, show_spinner=False)
 def _cached_kind(_make: Callable[[], Recognized], digest: str) -> Recognized:
     return _make()
+
+
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=5 * _MAX_CACHED, show_spinner=False)
+def _cached_faults(_read: Callable[[], QueryError | None], kind: FileKind, digest: str) -> QueryError | None:
+    return _read()
 
 
 class Progress:

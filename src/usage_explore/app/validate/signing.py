@@ -30,7 +30,7 @@ from usage_explore.pricing.currencies import rounded_amount, scale
 from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import SignOff
+from usage_explore.records.signoffs import SignOff, signed_period
 from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
@@ -47,7 +47,7 @@ from usage_explore.validation.report.wording import (
 from usage_explore.validation.review import Review, organization_of, period_key
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_periods import last_signoff, overlap_warning
-from usage_explore.validation.signed_usage import Changes, period_words, signed_period
+from usage_explore.validation.signed_usage import Changes
 from usage_explore.validation.similar import fitting
 
 _NOTE, _KEPT_NOTE, _ERROR = "validate_sign_note", "validate_sign_note_kept", "validate_sign_error"
@@ -195,7 +195,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         number = ", ".join(filter(None, [number, f"{to_check} for billing to check"]))
     if changed.taken_over:
         number += " here"
-        taken = formatting.typographic("; ".join(one.sentence(period_words) for one in changed.taken_over))
+        taken = formatting.typographic("; ".join(one.sentence for one in changed.taken_over))
         st.info(
             f"**{markdown.plain(taken)}.** They changed after it was signed, and are among its corrections: bill them"
             " with that sign-off. Amounts are as this period rates them.",
@@ -267,7 +267,7 @@ def _statement(
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
     if last:
-        details["Replaces"] = _replaced_words(source, last, as_of)
+        details["Replaces"] = _replaced_words(source, last, as_of, validation.totals.events)
     with st.container(width=_STATEMENT_WIDTH):
         st.table({name: markdown.plain(text) for name, text in details.items()}, border="horizontal")
         st.caption(f"Report hash {review.report_hash}: the same checks on the same data give it again.")
@@ -276,7 +276,8 @@ def _statement(
         number = formatting.counted(len(left_open), "finding")
         st.warning(
             f"**{number} of high severity {'is' if len(left_open) == 1 else 'are'} open.** Acknowledge or mute each "
-            "and note the reason, or sign with it open: the sign-off names it.",
+            f"and note the reason, or sign with {'it' if len(left_open) == 1 else 'them'} open: the sign-off names"
+            f" {'it' if len(left_open) == 1 else 'them'}.",
             icon=":material/warning:",
         )
         for item in left_open[:_MAX_OPEN]:
@@ -351,15 +352,15 @@ def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
         return f"not computed: {error}"
 
 
-def _replaced_words(source: Source, last: SignOff, as_of: str) -> str:
-    """The sign-off that the next one replaces, and what becomes of its corrections."""
-    words = f"sign-off {str(last.id)[:8]} by {formatting.data_value(last.author)}"
-    changed = changed_since(source, last)
+def _replaced_words(source: Source, last: SignOff, as_of: str, events: int) -> str:
+    """The sign-off that the next one, of these events as of a time, replaces, and what becomes of its corrections."""
+    words, changed = f"sign-off {str(last.id)[:8]} by {formatting.data_value(last.author)}", changed_since(source, last)
     number = len(changed.corrections) + len(changed.to_check)
     if not number:
         return f"{words}, which has no corrections"
-    own = formatting.counted(number, "correction")
-    words = f"{words}; of its {own}, what was known at {as_of} becomes part of this one: hand that to billing first"
+    becomes = f"what was known at {as_of} becomes part of this one: hand that to billing first"
+    becomes = f"none was known at {as_of}" if changed.is_late and events == last.events else becomes
+    words = f"{words}; of its {formatting.counted(number, 'correction')}, {becomes}"
     return f"{words}. Run the checks again to include what came later"
 
 
