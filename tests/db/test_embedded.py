@@ -368,6 +368,29 @@ class TestAsRoot:
         embedded.release(home)
         assert len(list(home.glob("programs-*"))) == 1
 
+    def test_user_that_another_process_creates_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The tests of several workers, the first on a machine, each begin with a server; `useradd` locks /etc/passwd."""
+        refusals = iter([1, 9])
+
+        def ensure_user_exists(name: str) -> pwd.struct_passwd:
+            if (status := next(refusals, None)) is not None:
+                raise subprocess.CalledProcessError(status, ["useradd", name])
+            return pwd.getpwnam("root")
+
+        monkeypatch.setattr(programs, "ensure_user_exists", ensure_user_exists)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        assert programs.account() == pwd.getpwnam("root")
+
+    def test_user_that_cannot_be_created_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def ensure_user_exists(name: str) -> pwd.struct_passwd:
+            raise subprocess.CalledProcessError(1, ["useradd", name])
+
+        monkeypatch.setattr(programs, "ensure_user_exists", ensure_user_exists)
+        monkeypatch.setattr(programs, "_MAX_USER_SECONDS", 0.2)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        with pytest.raises(ConfigurationError, match=f"user {programs.SERVER_USER} could not be created"):
+            programs.account()
+
     def test_others_cannot_enter_the_data_or_the_socket(self, home: Path) -> None:
         embedded.start(home)
         owner = pwd.getpwnam(embedded.SERVER_USER).pw_uid

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
@@ -23,6 +24,9 @@ with warnings.catch_warnings():  # it warns in containers, which have no runtime
 
 SERVER_USER = "pgserver"
 """The OS user of the server if this process runs as root, which PostgreSQL refuses."""
+
+_MAX_USER_SECONDS = 5
+"""Time limit to create that user, while other processes create it, too."""
 
 HINT = "choose another folder with --home or USAGE_EXPLORE_HOME, or name a database with --database-url"
 
@@ -47,13 +51,18 @@ def account() -> pwd.struct_passwd | None:
     """The OS user of the server, created if missing; None if it is that of this process."""
     if os.geteuid() != 0:
         return None
-    try:
-        return ensure_user_exists(SERVER_USER)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigurationError(
-            f"PostgreSQL does not run as root, and its own user {SERVER_USER} could not be created ({error});"
-            " run as an ordinary user, or name a database with --database-url"
-        ) from error
+    deadline = time.monotonic() + _MAX_USER_SECONDS
+    while True:
+        try:
+            return ensure_user_exists(SERVER_USER)
+        except (OSError, subprocess.SubprocessError) as error:
+            if isinstance(error, subprocess.CalledProcessError) and time.monotonic() < deadline:
+                time.sleep(0.1)  # another process may be creating it, and holds the lock of /etc/passwd
+                continue
+            raise ConfigurationError(
+                f"PostgreSQL does not run as root, and its own user {SERVER_USER} could not be created ({error});"
+                " run as an ordinary user, or name a database with --database-url"
+            ) from error
 
 
 def may_enter(user: pwd.struct_passwd, folder: Path) -> bool:
