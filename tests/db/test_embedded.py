@@ -369,7 +369,7 @@ class TestAsRoot:
         assert len(list(home.glob("programs-*"))) == 1
 
     def test_user_that_another_process_creates_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The tests of several workers, the first on a machine, each begin with a server; `useradd` locks /etc/passwd."""
+        """Each of several workers, the first on a machine, begins with a server; `useradd` locks /etc/passwd."""
         refusals = iter([1, 9])
 
         def ensure_user_exists(name: str) -> pwd.struct_passwd:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -20,13 +22,15 @@ from support.database_servers import drop_role
 from support.generated_events import ORGANIZATION
 from support.plain_events import JUNE, SINCE, event, store_of
 from support.timescale_layouts import without_columnstore
+from support.waiting import eventually
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.cli.main import main
 from usage_explore.db import ddl
-from usage_explore.db.names import remember
+from usage_explore.db.names import Entry, remember, upsert
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import Finding, examine
-from usage_explore.errors import QueryError, RecordError, TableMismatch
+from usage_explore.errors import LoadError, QueryError, RecordError, TableMismatch
+from usage_explore.load.run import load_files
 from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import create_table, prices_table, replace_prices
 from usage_explore.records.places import create_tables
@@ -323,6 +327,81 @@ def test_a_superuser_does_not_read_its_own_view_over_a_view_of_another_role(role
         assert found.message.startswith("public.usage_names uses a function, type or view of the role")
     finally:
         roles.execute("DROP VIEW usage_names, between; ALTER TABLE kept_names RENAME TO usage_names")
+
+
+@contextmanager
+def uncommitted(roles: Roles, statement: str) -> Iterator[None]:
+    """The maker runs a statement, and commits it as soon as another session waits for its lock."""
+
+    def commit() -> None:
+        with ddl.connect(roles.url) as watching:
+            watching.autocommit = True
+            waiting = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+            eventually(lambda: watching.execute(waiting).fetchone() is not None)
+        maker.commit()
+
+    with ddl.connect(roles.url_of(roles.maker)) as maker, ThreadPoolExecutor(1) as thread:
+        maker.execute(statement)  # type: ignore[arg-type]
+        committed = thread.submit(commit)
+        yield
+        committed.result()
+
+
+@pytest.mark.parametrize("table", ["usage_names", "usage_prices", "usage_views", "usage_events"])
+def test_a_trigger_that_is_committed_while_a_superuser_writes(roles: Roles, table: str, tmp_path: Path) -> None:
+    """The check looks at the table when it has its lock: what it did not see yet would run."""
+    roles.make_tables()
+    roles.execute("GRANT TRIGGER ON {} TO {}", table, roles.maker)
+    trigger = f"CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION spy()"
+    refused = f"{table} uses a function, type or view of the role {roles.maker}"
+    with roles.store() as store, uncommitted(roles, trigger):
+        if table == "usage_names":
+            with pytest.raises(TableMismatch, match=refused):
+                upsert(
+                    roles.admin, names_table(None, events_table()), ORGANIZATION, [Entry("customer", JUNE, name="J")]
+                )
+        elif table == "usage_prices":
+            with pytest.raises(TableMismatch, match=refused):
+                replace_prices(roles.admin, events_table(), ORGANIZATION, BOOK)
+        elif table == "usage_views":
+            with pytest.raises(RecordError, match=refused):
+                store.save_view("Mine", QUERY)
+        else:
+            file = tmp_path / "events.csv"
+            file.write_text("customer_id,metric_key,quantity,timestamp\nc,m,1,2026-09-01T00:00:00Z\n")
+            with pytest.raises(LoadError, match=f"{refused}.*nothing was loaded"):
+                load_files(roles.admin, events_table(), [file], organization_id=ORGANIZATION)
+        roles.admin.rollback()
+    assert roles.ran_as() == set()
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "NO ACTION"])
+def test_deleting_runs_no_trigger_of_a_table_that_refers_to_the_events(
+    roles: Roles, action: str, tmp_path: Path
+) -> None:
+    """Until PostgreSQL 17 a deferred trigger runs with the rights of the session, not of the table's owner."""
+    roles.execute("GRANT REFERENCES ON usage_events TO {}", roles.maker)
+    with ddl.connect(roles.url_of(roles.maker)) as connection:
+        connection.execute(
+            f"""CREATE TABLE theirs (organization_id uuid, timestamp timestamptz, id uuid,
+                FOREIGN KEY (organization_id, timestamp, id) REFERENCES usage_events (organization_id, timestamp, id)
+                ON DELETE {action});
+            CREATE CONSTRAINT TRIGGER late AFTER DELETE OR UPDATE ON theirs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION spy()"""
+        )
+    file = tmp_path / "events.csv"
+    file.write_text("customer_id,metric_key,quantity,timestamp\nc,m,1,2026-09-01T00:00:00Z\n")
+    if action == "NO ACTION":
+        assert load_files(roles.admin, events_table(), [file], organization_id=ORGANIZATION)[0].loaded == 1
+        assert roles.examined() == []
+        return
+    refused = f"usage_events is referenced by a table of the role {roles.maker}"
+    with pytest.raises(LoadError, match=refused):
+        load_files(roles.admin, events_table(), [file], organization_id=ORGANIZATION)
+    roles.admin.rollback()
+    (found,) = roles.examined()
+    assert (found.state, "REVOKE REFERENCES" in found.fix) == ("warning", True)
+    assert refused in found.message
 
 
 PLANT_LINK = """INSERT INTO usage_links (organization_id, id, author, created_at, page, params, access)

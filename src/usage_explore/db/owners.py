@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore.sql.identifiers import quoted
+from usage_explore.sql.identifiers import identifier, quoted
 
 IS_POWERFUL = """
 EXISTS (SELECT FROM pg_roles AS me JOIN pg_roles AS power ON pg_has_role(me.oid, power.oid, 'MEMBER'::text)
@@ -42,28 +43,36 @@ RESTRICTED_WRITER = f"""
 """A role that may write rows into the table `v` for organizations whose events it does not see; NULL without one."""
 
 CODE_OF_OTHERS = """
-WITH RECURSIVE used (class, id) AS (
-    SELECT 'pg_class'::regclass::oid, v.oid
+WITH RECURSIVE used (class, id, is_written) AS (
+    SELECT 'pg_class'::regclass::oid, v.oid, true
     UNION
-    SELECT next.class, next.id
+    SELECT next.class, next.id, next.is_written
     FROM used LEFT JOIN pg_class AS c ON used.class = 'pg_class'::regclass::oid AND c.oid = used.id
     CROSS JOIN LATERAL (
-        SELECT d.refclassid, d.refobjid FROM pg_depend AS d WHERE d.classid = used.class AND d.objid = used.id
+        SELECT d.refclassid, d.refobjid, false FROM pg_depend AS d WHERE d.classid = used.class AND d.objid = used.id
         UNION ALL
-        SELECT d.classid, d.objid FROM pg_depend AS d
+        SELECT d.classid, d.objid, false FROM pg_depend AS d
         WHERE d.refclassid = used.class AND d.refobjid = used.id AND d.deptype IN ('a'::"char", 'i'::"char")
-    ) AS next (class, id)
-    WHERE c.oid IS NULL OR c.oid = v.oid OR c.relispartition OR c.relkind IN ('v'::"char", 'i'::"char", 'I'::"char")
+        UNION ALL
+        SELECT used.class, k.conrelid, true FROM pg_depend AS d JOIN pg_constraint AS k ON k.oid = d.objid
+        WHERE d.classid = 'pg_constraint'::regclass::oid AND d.refclassid = used.class AND d.refobjid = used.id
+          AND k.confrelid = c.oid AND ARRAY[k.confdeltype, k.confupdtype] && '{c,n,d}'::"char"[]
+    ) AS next (class, id, is_written)
+    WHERE c.oid IS NULL OR used.is_written OR c.relispartition
+       OR c.relkind IN ('v'::"char", 'i'::"char", 'I'::"char")
        OR c.relrowsecurity AND next.class = 'pg_policy'::regclass::oid
-), made (owner, is_table) AS (
-    SELECT c.relowner, c.oid = v.oid FROM used JOIN pg_class AS c ON c.oid = used.id
-    WHERE used.class = 'pg_class'::regclass::oid AND (c.oid = v.oid OR c.relkind = 'v'::"char" OR c.relrowsecurity)
-    UNION SELECT proowner, false FROM used JOIN pg_proc ON oid = id WHERE class = 'pg_proc'::regclass::oid
-    UNION SELECT oprowner, false FROM used JOIN pg_operator ON oid = id WHERE class = 'pg_operator'::regclass::oid
-    UNION SELECT typowner, false FROM used JOIN pg_type ON oid = id
+), made (owner, kind) AS (
+    SELECT c.relowner,
+           CASE WHEN c.oid = v.oid THEN 'table'::text WHEN is_written THEN 'reference'::text ELSE 'code'::text END
+    FROM used JOIN pg_class AS c ON c.oid = used.id
+    WHERE used.class = 'pg_class'::regclass::oid AND (is_written OR c.relkind = 'v'::"char" OR c.relrowsecurity)
+    UNION SELECT proowner, 'code'::text FROM used JOIN pg_proc ON oid = id WHERE class = 'pg_proc'::regclass::oid
+    UNION SELECT oprowner, 'code'::text FROM used JOIN pg_operator ON oid = id
+    WHERE class = 'pg_operator'::regclass::oid
+    UNION SELECT typowner, 'code'::text FROM used JOIN pg_type ON oid = id
     WHERE class = 'pg_type'::regclass::oid AND typtype NOT IN ('b'::"char", 'e'::"char")
 )
-SELECT CASE WHEN bool_or(made.is_table) THEN 'table'::text ELSE 'code'::text END, r.rolname::text
+SELECT max(made.kind), r.rolname::text
 FROM made JOIN pg_roles AS r ON r.oid = made.owner
 WHERE NOT r.rolsuper AND r.oid IS DISTINCT FROM e.relowner AND r.rolname <> session_user
 GROUP BY r.rolname
@@ -77,10 +86,11 @@ ORDER BY 1 DESC, 2
 """What is not to be trusted in the relation `v` of `pg_class`: rows of (kind, name).
 
 It goes from the relation to what belongs to it (triggers, rules, defaults, constraints, indexes, policies, partitions),
-to what these use, and so on through views and functions. Of a table that a view reads, only the policies run. A trigger
-has no owner: every role with TRIGGER on the table can make one, and the condition of a trigger can call functions of
-PostgreSQL that run statements. `pg_depend` does not record such calls, so a condition with a function is not trusted.
-Enumerations have no code, and base types are those of superusers, or arrays.
+to what these use, and so on through views and functions. Of a table that a view reads, only the policies run. A table
+with a foreign key to the relation is written, too, where rows are deleted: up to PostgreSQL 17 its deferred triggers
+run with the rights of the session. A trigger has no owner: every role with TRIGGER on the table can make one, and the
+condition of a trigger can call functions of PostgreSQL that run statements. `pg_depend` does not record such calls, so
+a condition with a function is not trusted. Enumerations have no code; base types are those of superusers, or arrays.
 """
 
 UNTRUSTED = f"""
@@ -96,8 +106,15 @@ SELECT {UNTRUSTED} FROM pg_class AS v LEFT JOIN pg_class AS e ON e.oid = to_regc
 WHERE v.oid = to_regclass(%(table)s::text)::oid AND (NOT %(reading)s OR {RUNS_CODE_TO_READ})
 """  # noqa: S608 - of constants
 
+_LOCKED = f"""
+SELECT FROM pg_class AS v LEFT JOIN pg_class AS e ON e.oid = to_regclass(%(events)s::text)::oid
+WHERE v.oid = to_regclass(%(table)s::text)::oid AND v.relkind IN ('r'::"char", 'p'::"char") AND {IS_POWERFUL}
+"""
+"""A row if the table is locked before it is looked at: another session may be about to commit a trigger."""
+
 PHRASES = {
     "table": "belongs to the role {}, whose code runs with the rights of who uses it",
+    "reference": "is referenced by a table of the role {}, whose triggers run with the rights of who deletes rows",
     "code": "uses a function, type or view of the role {}, whose code runs with the rights of who uses it",
     "trigger": "has the trigger {}, whose condition calls functions with the rights of who writes there",
     "rule": "has the rule {}, which changes what is written there",
@@ -116,10 +133,13 @@ def of_another_role(connection: psycopg.Connection[Any], oid: int) -> str | None
 def refusal(connection: psycopg.Connection[Any], events: Table, table: Table, *, reading: bool = False) -> str:
     """Why the session's role should write nothing to a table, without a full stop; "" if it may, or there is none.
 
-    With `reading`, why it should not read a view, or a table with policies for it.
+    The table is locked until the transaction ends, so that nothing is added after it was looked at. With `reading`, why
+    it should not read a view, or a table with policies for it.
     """
     name = quoted(table.name, table.schema)
     values = {"events": quoted(events.name, events.schema), "table": name, "reading": reading}
+    if not reading and connection.execute(_LOCKED.encode(), values).fetchone() is not None:
+        connection.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(identifier(table)))
     row = connection.execute(_UNTRUSTED.encode(), values).fetchone()
     if row is None or row[0] is None:
         return ""

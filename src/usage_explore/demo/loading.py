@@ -18,10 +18,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
-from sqlalchemy import Table
+from sqlalchemy import MetaData, Table
 
 from usage_explore.console import progress_bar
-from usage_explore.db import catalog, ddl
+from usage_explore.db import catalog, ddl, owners
 from usage_explore.db import demo_fill as fill
 from usage_explore.db.ddl import Connection
 from usage_explore.db.names import remember
@@ -157,7 +157,7 @@ def append(
         reach = (until or now).astimezone(UTC)
         key = _key(connection, table)
         _create_ledger(connection)
-        _lock_ledger(connection)
+        _lock_ledger(connection, table)
         stored = _stored_demo(connection, table, key, force=force)
         demo = _Demo(
             table=catalog.placed(connection, table),
@@ -176,7 +176,7 @@ def append(
         for day in missing:
             with connection.transaction():
                 fill.announce(connection, len(added), len(missing), first=not before)
-                _lock_ledger(connection)
+                _lock_ledger(connection, table)
                 added[day] = _append_day(connection, demo, day, reach)
             show(len(added), len(missing))
     if any(added.values()):
@@ -220,7 +220,7 @@ def create(
             per_day=EVENTS_PER_DAY if per_day is None else per_day,
         )
         _create_ledger(connection)
-        _lock_ledger(connection)
+        _lock_ledger(connection, table)
         _forget(connection, demo.key)
         first = reach.date() - timedelta(days=days)
         span = _span(first, reach)
@@ -425,9 +425,15 @@ def _create_ledger(connection: Connection) -> None:
     connection.execute(_CREATE_LEDGER)
 
 
-def _lock_ledger(connection: Connection) -> None:
-    """Let other demos wait until the transaction ends; readers do not wait."""
+def _lock_ledger(connection: Connection, events: Table) -> None:
+    """Let other demos wait until the transaction ends; readers do not wait.
+
+    Raises `TableMismatch` if the events or the ledger have code of a role that is not to get this one's rights.
+    """
     connection.execute("LOCK TABLE usage_explore_demo IN SHARE ROW EXCLUSIVE MODE")
+    for table in (events, Table(_DAYS_TABLE, MetaData()), Table(_INCIDENTS_TABLE, MetaData())):
+        if why := owners.refusal(connection, events, table):
+            raise TableMismatch(f"demo: {why}")
 
 
 def _loaded(connection: Connection, events_table: str) -> dict[date, datetime]:

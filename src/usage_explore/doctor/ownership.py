@@ -57,13 +57,14 @@ def ownership(connection: Connection, events: Relation, names: Table) -> list[Fi
         look = f"Look at its triggers, rules, defaults, constraints and types (psql: \\d+ {name})"
         fix = {
             "table": f"{look}, then: ALTER TABLE {name} OWNER TO {quoted(owner)};",
+            "reference": f"ALTER TABLE … DROP CONSTRAINT …; REVOKE REFERENCES ON {name} FROM {quoted(what)};",
             "code": f"{look} and drop what is not needed, else: ALTER FUNCTION … OWNER TO {quoted(owner)};",
             "trigger": f"DROP TRIGGER {quoted(what)} ON {name};",
             "rule": f"DROP RULE {quoted(what)} ON {name};",
         }[kind]
         reads = kind in ("table", "code") and runs_code
         keeps = f"; superusers and the owner of the events {'do not read it' if reads else 'write nothing there'}"
-        message = f"{name} {owners.PHRASES[kind].format(what)}{keeps if name != events.sql_name else ''}"
+        message = f"{name} {owners.PHRASES[kind].format(what)}{keeps}"
         if concerns or kind == "rule":
             findings.append(Finding("owners", "warning", message, fix))
         else:

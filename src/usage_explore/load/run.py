@@ -266,6 +266,8 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
+        if why := refusal(connection, table, table):
+            raise LoadError(f"{path_text(source.path)}: {why}; nothing was loaded")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
         already_there, changed, changed_columns = stage.settle_repeats(scope, file.zone)
         taken, first_taken = stage.taken_ids(drop=skip_bad)

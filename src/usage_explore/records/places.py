@@ -401,7 +401,7 @@ class Records:
         file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]), kind)
         if exists and is_table and runs_code and untrusted is not None:
             driver: Any = connection.connection.driver_connection
-            raise RecordError(f"{owners.refusal(driver, events, kind.table(schema))}.")
+            raise RecordError(f"{owners.refusal(driver, events, kind.table(schema), reading=True)}.")
         if exists and is_table and "SELECT" not in privileges and kind.is_history:
             raise RecordError(str(TableMismatch.unreadable(quoted(kind.name, schema), kind.privileges)))
         if exists and not (is_table and "SELECT" in privileges and _fits(columns, kind)):
