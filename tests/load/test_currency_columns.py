@@ -29,6 +29,19 @@ def warnings_of(found: FileCheck) -> list[str]:
     return [note for note in found.notes if note.startswith("warning")]
 
 
+@pytest.mark.parametrize(("name", "means"), [("cost", True), ("Total cost (EUR)", True), ("unit_cost", False)])
+def test_a_cost_in_a_file_that_lacks_no_column_is_no_dimension(tmp_path, load_again, name, means):
+    """Nothing was proposed where customer, metric, quantity and time had their documented names."""
+    path = tmp_path / "file.csv"
+    rows = f"a,m,1,{TIME},0.00,USD\na,m,2,{TIME},2.20,USD\n"
+    path.write_text(f"customer_id,metric_key,quantity,timestamp,{name},currency\n{rows}")
+    warning = f"warning: {name!r} means a cost, and no cost is loaded"
+    assert (warning in str(load_again(path))) == means
+    found = check_file(path)
+    assert sum(amount for _, amount in costs_of(found)) == (Decimal("2.2") if means else 0)
+    assert warning not in str(load_again(path, **vars(found.options)))
+
+
 # Two columns of costs ----------------------------------------------------------------------------------------
 
 ALONE = (

@@ -142,6 +142,16 @@ def _without_currency(name: str) -> frozenset[str]:
     return frozenset(words(name)) - COMMON - _CODES_OF_NAMES.keys() - {"us"} - _DOLLARS
 
 
+def is_cost(name: str) -> bool:
+    """Whether a name has only words of a cost.
+
+    >>> is_cost("Total cost (EUR)"), is_cost("unit_cost"), is_cost("amount")
+    (True, False, False)
+    """
+    own = _without_currency(name)
+    return bool(own & COST_WORDS) and _is_cost(own)
+
+
 def _is_cost(own: frozenset[str]) -> bool:
     return bool(own) and own <= COST_WORDS | _WORDS_BESIDE_COST
 

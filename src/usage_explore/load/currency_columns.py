@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from usage_explore.formatting import counted, listed
-from usage_explore.load.column_names import COMMON, CURRENCY_WORDS, QUANTITY_WORDS, codes_of_name, words
+from usage_explore.load.column_names import COMMON, CURRENCY_WORDS, QUANTITY_WORDS, codes_of_name, is_cost, words
 from usage_explore.load.numbers import CODES_BY_SIGN, CODES_OF_SIGNS, SIGNS
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS
@@ -106,8 +107,28 @@ def nearest(cost: str, columns: Mapping[str, Iterable[str]]) -> str | None:
 
 
 def currency_warnings(events: int, file: Prepared, mapper: RowMapper) -> list[str]:
-    """The warnings of `events` events with costs and no currency, and of costs with signs of other currencies."""
-    return [*_unknown_currencies(events, file, mapper), *_other_signs(file, mapper), *_other_costs(mapper)]
+    """The warnings of `events` events with costs and no currency, of costs with signs of other currencies, and of
+    columns of costs that are loaded as something else.
+    """
+    other = [*_other_signs(file, mapper), *_other_costs(mapper), *_no_costs(file, mapper)]
+    return [*_unknown_currencies(events, file, mapper), *other]
+
+
+def _no_costs(file: Prepared, mapper: RowMapper) -> Iterator[str]:
+    """The warning that a file without a mapped cost has columns that mean one and have amounts in the first rows."""
+    mapped = mapper.columns_of(mapper.sources.get("external_cost_amount", ())).intersection(mapper.names)
+    if mapped or "external_cost_amount" in mapper.mapping.constants:
+        return
+    others = {*file.names} - mapper.taken() - {*mapper.mapping.ignore}
+    columns = [name for name in file.names if name in others and is_cost(name)]
+    records = file.first_records() if columns else []
+    costs = [name for name in columns if any(mapper.has_amount(record, name) for record in records)]
+    if costs:
+        yield (
+            f"warning: {listed(map(repr, costs))} {'means a cost' if len(costs) == 1 else 'mean costs'}, and no cost is"
+            f" loaded: choose its column with --map external_cost_amount={shlex.quote(costs[0])}, and the one of its"
+            " currency with --map external_cost_currency=COLUMN"
+        )
 
 
 def _other_costs(mapper: RowMapper) -> Iterator[str]:

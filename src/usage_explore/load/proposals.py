@@ -116,9 +116,8 @@ class _Finder:
         self._key()
         if "customer_id" in self._unnamed and not self._is_given("customer_id"):
             self._customer()
-        if self._unnamed & {"quantity", "metric_key"}:
-            self._cost()
         if self._unnamed & {"quantity", "metric_key"} or not self._mapping.columns.keys() - self.options.mapping.keys():
+            self._cost()
             self._cost_currency()
         if self._missing & {"quantity", "metric_key"}:
             self._amounts()

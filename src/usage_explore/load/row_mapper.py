@@ -336,13 +336,16 @@ class RowMapper(ColumnNames):
             self._count_other_cost(record, name, Decimal(row[_COST] or 0))
         return row
 
+    def has_amount(self, record: Mapping[str, Any], name: str) -> bool:
+        """Whether a record has a number other than 0 in a column."""
+        try:
+            return Decimal(self._number_or_none(member(record, name)) or 0) != 0
+        except InvalidValue:
+            return False
+
     def _count_other_cost(self, record: Mapping[str, Any], name: str, cost: Decimal) -> None:
         """Count a row that has a cost in a column that is not loaded as one, by whether it has its own, too."""
-        try:
-            other = self._number_or_none(member(record, name))
-        except InvalidValue:
-            return
-        if Decimal(other or 0) != 0:
+        if self.has_amount(record, name):
             self.counts[f"cost {'beside' if cost else 'alone'}: {name}"] += 1
 
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
