@@ -266,11 +266,22 @@ BEGIN
             SELECT FROM pg_operator WHERE oprname = s::name AND oprleft = a::oid AND oprright = b::oid) LOOP
             EXECUTE format('CREATE OPERATOR %s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = planted.run)', symbol, a, b);
         END LOOP;
+        FOR symbol IN SELECT s FROM unnest(
+            '{mod,has_table_privilege,has_schema_privilege,starts_with}'::text[]) AS s LOOP
+            EXECUTE format('CREATE FUNCTION %s(%s, %s) RETURNS boolean LANGUAGE plpgsql AS
+                $f$BEGIN RAISE ''planted''; END$f$', symbol, a, b);
+        END LOOP;
+    END LOOP;
+    FOR a, symbol IN SELECT x, s FROM unnest(kinds) AS x, unnest('{hashtext,pg_table_size,pg_total_relation_size,
+        pg_try_advisory_lock,pg_advisory_lock,pg_advisory_xact_lock,pg_get_userbyid,row_security_active}'::text[]) AS s
+    LOOP
+        EXECUTE format('CREATE FUNCTION %s(%s) RETURNS boolean LANGUAGE plpgsql AS
+            $f$BEGIN RAISE ''planted''; END$f$', btrim(symbol), a);
     END LOOP;
 END
 $do$
 """
-"""An operator for each pair of types for which PostgreSQL has one only after a cast."""
+"""Operators and functions of more types than those for which PostgreSQL has them: it calls its own after a cast."""
 
 
 def test_no_statement_runs_an_operator_that_another_role_created_in_the_path(
@@ -281,7 +292,9 @@ def test_no_statement_runs_an_operator_that_another_role_created_in_the_path(
     events_connection.commit()
     (tmp_path / "a.csv").write_text("customer_id,metric_key,quantity,timestamp\na,b,1,2026-05-06T07:08:09Z\n")
     load = ["load", str(tmp_path / "a.csv"), "--organization-id", str(generated_events.ORGANIZATION)]
-    for command in (["doctor"], ["init"], load, ["organizations"], ["extract"], ["extract", "--verify"]):
+    demo_data = ["demo", "--days", "1", "--force"]
+    extract = (["extract"], ["extract", "--verify"])
+    for command in (["doctor"], ["init"], load, demo_data, ["organizations"], *extract, demo_data):
         result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
         assert (result.exit_code, "planted" in result.output) == (0, False), (command, result.output)
     with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:

@@ -106,7 +106,7 @@ def ensure_schema(
     table = events_table(table_name)
     with connection.transaction():
         _check_writable(connection)
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore ensure_schema'))")
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore ensure_schema')::bigint)")
         existing = relation(connection, table_name)
         if existing is not None:
             _check(existing, table_name)
@@ -241,7 +241,7 @@ def migrate_table(connection: Connection, table_name: str, options: StorageOptio
 
 def _alone(connection: Connection) -> None:
     # without waiting: CREATE INDEX CONCURRENTLY would wait for the statement that waits for the lock
-    row = connection.execute("SELECT pg_try_advisory_lock(hashtext('usage-explore init'))").fetchone()
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtext('usage-explore init')::bigint)").fetchone()
     if not (row and row[0]):
         raise DatabaseUnavailable("Another `usage-explore init` is running on this database; wait until it ends.")
 

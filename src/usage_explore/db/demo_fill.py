@@ -68,13 +68,13 @@ def alone(connection: Connection, waiting: Callable[[], object]) -> Iterator[Non
     """
     with connection.transaction():
         _rename(connection, _WAITING)
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtext('usage-explore demo run'))").fetchone()
+        row = connection.execute("SELECT pg_try_advisory_lock(hashtext('usage-explore demo run')::bigint)").fetchone()
     try:
         if not (row and row[0]):
             waiting()
             with connection.transaction():
                 connection.execute("SELECT set_config('statement_timeout', '0', true)")
-                connection.execute("SELECT pg_advisory_lock(hashtext('usage-explore demo run'))")
+                connection.execute("SELECT pg_advisory_lock(hashtext('usage-explore demo run')::bigint)")
         yield
     finally:
         with suppress(psycopg.Error):  # the session may have ended, and the lock with it

@@ -372,7 +372,8 @@ def _key(connection: Connection, table: Table) -> str:
     key = _value(
         connection,
         sql.SQL(
-            "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            "SELECT n.nspname::text || '.'::text || c.relname::text"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.oid = to_regclass({})::oid"
         ).format(sql.Literal(name)),
     )
@@ -421,7 +422,7 @@ def _vacuum(connection: Connection, demo: _Demo) -> None:
 
 def _create_ledger(connection: Connection) -> None:
     """Create both tables where missing; concurrent calls wait for each other."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore demo'))")
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore demo')::bigint)")
     connection.execute(_CREATE_LEDGER)
 
 

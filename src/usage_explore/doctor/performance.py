@@ -234,7 +234,7 @@ def statistics(connection: Connection, relation: Relation) -> list[Finding]:
     if relation.kind != "table":
         return []
     findings = []
-    size = connection.execute("SELECT pg_table_size(%s::oid)", [relation.oid]).fetchone()
+    size = connection.execute("SELECT pg_table_size(%s::oid::regclass)", [relation.oid]).fetchone()
     if relation.rows < 0 and not relation.hypertable and size and size[0] > _MIN_ANALYZED_BYTES:
         findings.append(
             Finding(
@@ -262,7 +262,7 @@ def statistics(connection: Connection, relation: Relation) -> list[Finding]:
 _SETTINGS = """
 SELECT pg_size_bytes(current_setting('shared_buffers')), pg_size_bytes(current_setting('work_mem')),
        current_setting('random_page_cost')::float8,
-       CASE WHEN %(sized)s THEN pg_table_size(%(oid)s::oid) ELSE 0 END
+       CASE WHEN %(sized)s THEN pg_table_size(%(oid)s::oid::regclass) ELSE 0 END
 """
 _MEGABYTE = 1_048_576
 _MIN_SIZE_FOR_SETTINGS_BYTES = 1024 * _MEGABYTE

@@ -142,7 +142,8 @@ class Events:
         """Sums of 32 bits of the MD5 of each row but its decimals, by hour of `ingested_at` since 1970."""
         names = [*IDS, *TEXTS]
         texts = [sql.SQL("{}::text").format(sql.Identifier(name)) for name in names]
-        texts += [sql.SQL("(extract(epoch FROM {}) * 1000000)::bigint::text").format(sql.Identifier(n)) for n in _TIMES]
+        microseconds = sql.SQL("(extract(epoch FROM {}) * 1000000::numeric)::bigint::text")
+        texts += [microseconds.format(sql.Identifier(name)) for name in _TIMES]
         parts = [sql.SQL("coalesce({}, chr(1))").format(text) for text in (*texts, sql.SQL("dimensions::text"))]
         statement = sql.SQL(
             "SELECT date_bin('1 hour', ingested_at, {}),"

@@ -243,7 +243,7 @@ class Stage:
         self._run("ANALYZE {stage}")
         self._run(_NUMBER_OCCURRENCES)
         self._connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtext('usage-explore load '::text || %s::regclass::oid::text))",
+            "SELECT pg_advisory_xact_lock(hashtext('usage-explore load '::text || %s::regclass::oid::text)::bigint)",
             [self._name],
         )
         [(first, last, organizations, *counts)] = self._run(

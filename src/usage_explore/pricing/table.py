@@ -37,7 +37,7 @@ WHERE a.attrelid = to_regclass(%(table)s)::oid AND a.attnum > 0 AND NOT a.attisd
   AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = a.attrelid), 'USAGE')
 """
 
-_IS_READABLE = "SELECT has_table_privilege(to_regclass(%(table)s), 'SELECT')"
+_IS_READABLE = "SELECT has_table_privilege(to_regclass(%(table)s)::oid, 'SELECT')"
 """NULL without a table."""
 
 _SCHEMA = "SELECT n.oid, n.nspname FROM pg_class c JOIN pg_namespace n"
@@ -90,7 +90,8 @@ def replace_prices(connection: psycopg.Connection[Any], events: Table, organizat
     table = _beside(connection, events)
     try:
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore prices'))")  # one writer at a time
+            # one writer at a time
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore prices')::bigint)")
             create_prices_table(connection, table)
             if why := owners.refusal(connection, events, table):
                 raise TableMismatch(why)

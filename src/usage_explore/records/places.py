@@ -206,7 +206,7 @@ class DatabasePlace:
                     {"statement": f"{_MAX_STATEMENT_SECONDS}s", "lock": f"{_MAX_WAIT_SECONDS}s"},
                 )
                 # one writer at a time: the number of an organization's views is bounded, histories are in order
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('usage-explore records'))")
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('usage-explore records')::bigint)")
                 if not self.exists:
                     for statement in _creation(self.kind, self.schema):
                         connection.exec_driver_sql(statement)
