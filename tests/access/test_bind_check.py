@@ -126,6 +126,12 @@ def test_a_file_of_access_that_every_user_may_write_is_warned_of(
     keys.chmod(0o666)
     people.chmod(0o646)
     assert said() == (True, True, True)
+    keys.chmod(0o600)
+    people.chmod(0o600)
+    tmp_path.chmod(0o777)  # who may write a folder may replace its files
+    assert said() == (True, True, True)
+    tmp_path.chmod(0o1777)
+    assert said() == (False, False, False)
 
 
 def test_a_key_is_shown_once_listed_and_revoked(run: Run, tmp_path: Path) -> None:

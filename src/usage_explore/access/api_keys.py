@@ -163,11 +163,17 @@ def regular_text(path: Path) -> str:
 
 
 def open_to_all(path: Path) -> str:
-    """A warning if every user of this machine may write the file, and so give access; "" otherwise."""
+    """A warning if every user of this machine may write the file, or replace it, and so give access; "" otherwise."""
     with suppress(OSError):
-        if path.stat().st_mode & stat.S_IWOTH:
-            name = path_text(path)
-            return f"every user of this machine can change {name}, which says who has access; run chmod o-w on it"
+        file, folder = path.stat(), path.absolute().parent.stat()
+        is_own = file.st_uid in (0, os.geteuid())
+        is_replaceable = folder.st_mode & stat.S_IWOTH and not (folder.st_mode & stat.S_ISVTX and is_own)
+        if file.st_mode & stat.S_IWOTH or is_replaceable:
+            which = "its folder" if is_replaceable else "it"
+            return (
+                f"every user of this machine can change {path_text(path)}, which says who has access; run chmod o-w on"
+                f" {which}"
+            )
     return ""
 
 
