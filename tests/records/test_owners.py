@@ -375,6 +375,33 @@ def test_a_trigger_that_is_committed_while_a_superuser_writes(roles: Roles, tabl
     assert roles.ran_as() == set()
 
 
+@pytest.mark.parametrize("table", ["usage_names", "usage_prices", "usage_signoffs"])
+def test_a_policy_that_is_committed_while_the_owner_of_the_events_reads(roles: Roles, table: str) -> None:
+    """The maker owns the table, and the other role the events: it would run the policy's function."""
+    roles.make_tables(roles.maker)
+    roles.execute("ALTER TABLE usage_events OWNER TO {}", roles.other)
+    roles.execute("ALTER TABLE usage_names OWNER TO {}", roles.maker)
+    roles.execute("GRANT SELECT ON usage_names, usage_prices, usage_signoffs TO {}", roles.other)
+    with ddl.connect(roles.url_of(roles.maker)) as connection:
+        connection.execute(
+            "CREATE FUNCTION seen() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''ran as %'', current_user; END'"
+        )
+    policy = f"CREATE POLICY late ON {table} USING (seen()); ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+    try:
+        with roles.store(roles.other) as store, uncommitted(roles, policy):
+            if table == "usage_names":
+                assert store.events(EventQuery()).names.name("customer", JUNE) is None
+            elif table == "usage_prices":
+                with pytest.raises(TableMismatch, match="usage_prices belongs to the role"):
+                    store.rate(Period(window="2026-09"))
+            else:
+                with pytest.raises(RecordError, match="usage_signoffs belongs to the role"):
+                    store.signoffs()
+    finally:
+        roles.execute("DROP POLICY IF EXISTS late ON usage_names; ALTER TABLE usage_names DISABLE ROW LEVEL SECURITY")
+        roles.execute("ALTER TABLE usage_names OWNER TO CURRENT_USER; ALTER TABLE usage_events OWNER TO CURRENT_USER")
+
+
 @pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "NO ACTION"])
 def test_deleting_runs_no_trigger_of_a_table_that_refers_to_the_events(
     roles: Roles, action: str, tmp_path: Path

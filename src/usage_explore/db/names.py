@@ -59,7 +59,9 @@ _BATCH_ROWS = 10_000
 
 _FITS = f"""
 SELECT count(*) FILTER (WHERE a.attname <> 'unit') = 6 AND bool_and(has_table_privilege(a.attrelid, 'SELECT')),
-    coalesce(bool_or(a.attname = 'unit'), false)
+    coalesce(bool_or(a.attname = 'unit'), false),
+    (SELECT {owners.IS_OF_ANOTHER} FROM pg_class v LEFT JOIN pg_class e ON e.oid = to_regclass(%(events)s::text)::oid
+     WHERE v.oid = max(a.attrelid))
 FROM pg_attribute a
 WHERE a.attrelid = (
     SELECT v.oid FROM pg_class v LEFT JOIN pg_class e ON e.oid = to_regclass(%(events)s::text)::oid
@@ -427,9 +429,14 @@ def _batches(rows: list[_T]) -> Iterator[list[_T]]:
 
 
 def _fits(connection: psycopg.Connection[Any], table: Table) -> tuple[bool, bool]:
-    """Whether the directory can be read, and whether it has units."""
-    row = connection.execute(_FITS.encode(), _parameters(table)).fetchone()
-    return bool(row and row[0]), bool(row and row[1])
+    """Whether the directory can be read, and whether it has units; one of another role is locked."""
+    return _judged(connection, table, connection.execute(_FITS.encode(), _parameters(table)).fetchone())
+
+
+def _judged(connection: psycopg.Connection[Any], table: Table, row: Sequence[Any] | None) -> tuple[bool, bool]:
+    if row is None or (row[2] and owners.refusal(connection, table.info["events"], table, reading=True)):
+        return False, False
+    return bool(row[0]), bool(row[1])
 
 
 def _parameters(table: Table) -> dict[str, str | None]:
@@ -438,8 +445,8 @@ def _parameters(table: Table) -> dict[str, str | None]:
 
 
 def _directory_fits(connection: Connection, table: Table) -> tuple[bool, bool]:
-    row = connection.exec_driver_sql(_FITS, _parameters(table)).one()
-    return bool(row[0]), bool(row[1])
+    driver: Any = connection.connection.driver_connection
+    return _judged(driver, table, connection.exec_driver_sql(_FITS, _parameters(table)).one())
 
 
 def _names(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> Names:

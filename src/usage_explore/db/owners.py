@@ -106,11 +106,19 @@ SELECT {UNTRUSTED} FROM pg_class AS v LEFT JOIN pg_class AS e ON e.oid = to_regc
 WHERE v.oid = to_regclass(%(table)s::text)::oid AND (NOT %(reading)s OR {RUNS_CODE_TO_READ})
 """  # noqa: S608 - of constants
 
+IS_OF_ANOTHER = f"""
+(v.relkind IN ('r'::"char", 'p'::"char") AND v.relowner IS DISTINCT FROM e.relowner AND {IS_POWERFUL}
+ AND EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = v.relowner AND NOT r.rolsuper AND r.rolname <> session_user))
+"""
+"""Whether the owner of the table `v` is one whose policies the session's role should not run: it may make one now."""
+
 _LOCKED = f"""
 SELECT FROM pg_class AS v LEFT JOIN pg_class AS e ON e.oid = to_regclass(%(events)s::text)::oid
-WHERE v.oid = to_regclass(%(table)s::text)::oid AND v.relkind IN ('r'::"char", 'p'::"char") AND {IS_POWERFUL}
+WHERE v.oid = to_regclass(%(table)s::text)::oid
+  AND CASE WHEN %(reading)s THEN {IS_OF_ANOTHER} AND has_any_column_privilege(v.oid, 'SELECT'::text)
+      ELSE v.relkind IN ('r'::"char", 'p'::"char") AND {IS_POWERFUL} END
 """
-"""A row if the table is locked before it is looked at: another session may be about to commit a trigger."""
+"""A row if the table is locked before it is looked at: another session may be about to commit a trigger or a policy."""
 
 PHRASES = {
     "table": "belongs to the role {}, whose code runs with the rights of who uses it",
@@ -138,8 +146,9 @@ def refusal(connection: psycopg.Connection[Any], events: Table, table: Table, *,
     """
     name = quoted(table.name, table.schema)
     values = {"events": quoted(events.name, events.schema), "table": name, "reading": reading}
-    if not reading and connection.execute(_LOCKED.encode(), values).fetchone() is not None:
-        connection.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(identifier(table)))
+    if connection.execute(_LOCKED.encode(), values).fetchone() is not None:
+        mode = sql.SQL("ACCESS SHARE" if reading else "ROW EXCLUSIVE")
+        connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(identifier(table), mode))
     row = connection.execute(_UNTRUSTED.encode(), values).fetchone()
     if row is None or row[0] is None:
         return ""

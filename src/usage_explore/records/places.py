@@ -84,7 +84,7 @@ SELECT n.nspname, e.relname, current_database(), pg_is_in_recovery(), has_schema
                    AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
                    AND starts_with(setting, 'default_transaction_read_only=')
                  ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), false),
-       {owners.UNTRUSTED}, {owners.RUNS_CODE_TO_READ},
+       {owners.UNTRUSTED},
        CASE WHEN v.relname = '{LINKS_TABLE}'::name THEN {owners.RESTRICTED_WRITER} END
 FROM pg_class e JOIN pg_namespace n ON n.oid = e.relnamespace
 LEFT JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = %(records)s
@@ -393,15 +393,16 @@ class Records:
         if row is None:
             raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
         schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns, *more = row
-        is_read_only, untrusted, runs_code, restricted_writer = more
+        is_read_only, untrusted, restricted_writer = more
         given = conninfo_to_dict(self.url)
         if chosen := _READ_ONLY_OPTION.findall(str(given.get("options") or "")):
             is_read_only = chosen[-1].lower() in ("on", "true", "yes", "1")
         identity = [str(given.get(part) or "") for part in ("host", "hostaddr", "port")]
         file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]), kind)
-        if exists and is_table and runs_code and untrusted is not None:
+        if exists and is_table and untrusted is not None:
             driver: Any = connection.connection.driver_connection
-            raise RecordError(f"{owners.refusal(driver, events, kind.table(schema), reading=True)}.")
+            if why := owners.refusal(driver, events, kind.table(schema), reading=True):
+                raise RecordError(f"{why}.")
         if exists and is_table and "SELECT" not in privileges and kind.is_history:
             raise RecordError(str(TableMismatch.unreadable(quoted(kind.name, schema), kind.privileges)))
         if exists and not (is_table and "SELECT" in privileges and _fits(columns, kind)):
