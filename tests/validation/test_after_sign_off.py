@@ -112,7 +112,9 @@ def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store
     insert(late(1))
     validation = again(store, invoices=invoice)
     (wrong,) = (finding for finding in validation.findings if finding.kind != "after sign-off")
-    assert (wrong.sentence, wrong.severity, wrong.amounts) == (before.sentence, "high", (("USD", Decimal("10.00")),))
+    since = "; what arrived later or was changed since is left out here."
+    assert (wrong.severity, wrong.amounts) == ("high", (("USD", Decimal("10.00")),))
+    assert wrong.sentence == before.sentence.removesuffix(".") + since
     finding = sign_off_finding(validation)
     assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
     corrected = sum(one.amount or 0 for one in store.changes_since(store.signoffs()[0], prices=PRICES).lines)
@@ -131,6 +133,7 @@ CHANGES = {
     "edited": "UPDATE usage_events SET quantity = 4 WHERE customer_id = %s AND metric_key = 'calls' AND timestamp = %s",
     "removed": "DELETE FROM usage_events WHERE customer_id = %s AND metric_key = 'calls' AND timestamp = %s",
 }
+ALL_REMOVED = "DELETE FROM usage_events WHERE customer_id = %s AND metric_key = 'calls' AND timestamp >= '2026-09-01Z'"
 
 
 def edit(connection: ddl.Connection, change: str = "edited") -> None:
@@ -173,6 +176,37 @@ def test_a_wrong_line_is_compared_with_what_was_signed_beside_what_changed_later
     assert words.partition(", and " if prices is None else "\0")[0].partition(", for which")[0] in finding.sentence
     if prices is not None:
         assert finding.amounts == (() if amount is None else (("USD", Decimal(amount)),))
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("wrong", [None, *(wrong for wrong in WRONG if wrong != "missing")])
+def test_lines_of_usage_that_was_all_removed_are_compared_with_what_was_signed(
+    store: Store, events_connection: ddl.Connection, wrong: str | None, prices: list[dict[str, str]] | None
+) -> None:
+    """The whole line was too much, while the corrections credit what was signed of it."""
+    events_connection.execute(ALL_REMOVED, (CUSTOMERS[0],))
+    events_connection.commit()
+    edits, amount, words = WRONG[wrong] if wrong else ([], None, "")
+    invoice = lines()
+    for row, column, value in edits:
+        if column in invoice.columns:
+            invoice.loc[row, column] = value
+    if wrong == "twice":
+        invoice = pd.concat([invoice, invoice.iloc[[0]]])
+    found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    (finding,) = (one for one in found if one.kind != "unit price")
+    if wrong is None:
+        assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+        assert prices is None or "cannot be checked" not in finding.sentence
+        return
+    assert finding.severity == "high"
+    if prices is None and wrong == "amount alone":
+        assert "but has no usage of it, 82.00 USD too much" in finding.sentence
+        return
+    if prices is not None:
+        assert words in finding.sentence
+        assert finding.amounts == (() if amount is None else (("USD", Decimal(amount)),))
+    assert "what arrived later or was changed since is left out here" in finding.sentence
 
 
 def test_the_signed_amount_of_the_quantity_now_is_what_the_corrections_have(

@@ -129,6 +129,7 @@ from usage_explore.validation.reconciliation.signed_causes import (
     changed_after_sign_off_causes,
     compare_as_known,
     compare_quantities_as_known,
+    expect_nothing_of_removed,
 )
 from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
 from usage_explore.validation.unknown_customers import unknown_customers
@@ -280,7 +281,8 @@ def _with_prices(
     usage = usage_by_key(examination, columns)
     examination.progress(0.2)
     priced = PricedUsage(examination, book, columns, billed_in(lines))
-    keys = by_key(priced.rated(), columns)
+    rated = priced.rated()
+    keys = by_key(rated, columns)
     has_late = any(used.late_events for used in usage.values())
     early = by_key(priced.at_finalization(), columns) if has_late else None
     adopt(usage, keys, early)
@@ -289,6 +291,8 @@ def _with_prices(
     billed = {row.key[1:] for row in rows if row.lines}
     for row in rows:
         row.expected = keys.get(row.key)
+    for last in signed[:1]:
+        expect_nothing_of_removed(last, rated.resolution, rows)
     if "wallet_currency" not in columns:
         rows = [*by_unit(rows, early, priced.wallet, tolerance)]
     for row in rows:

@@ -15,8 +15,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import difference, total
+from usage_explore.errors import QueryError
 from usage_explore.formatting import counted, span_in
 from usage_explore.pricing.fields import prices_hash
+from usage_explore.pricing.resolution import Resolution, Subject
+from usage_explore.pricing.usage import Line
 from usage_explore.records.signoffs import SignOff, corrections_command
 from usage_explore.validation.check import (
     CHANGED_AFTER_SIGN_OFF,
@@ -205,6 +208,36 @@ class Signed:
         return {customer for customer in signed.keys() | known.keys() if has_changed(customer)}
 
 
+def expect_nothing_of_removed(signed: Signed, resolution: Resolution, rows: Sequence[Row]) -> None:
+    """Expect 0 by its price of lines whose whole usage left their total since the sign-off.
+
+    So their lines are compared with what was signed, as those of which some usage is left.
+    """
+    for key, group in signed.groups(rows).items():
+        codes = {currency for currency, _ in signed.amounts.get(key, ())}
+        billed = {line.currency for row in group for line in row.lines if line.currency is not None}
+        if key in signed.by_key and all(row.usage is None for row in group) and billed <= codes:
+            for row in group:
+                lines = [*_unused(key, row, sorted(codes), resolution)]
+                if len(lines) == len(codes):
+                    amounts = dict.fromkeys(codes, Decimal(0))  # not the price's minimum
+                    row.expected = Expected(amounts=amounts, exact=dict(amounts), lines=lines)
+
+
+def _unused(key: _Key, row: Row, currencies: Iterable[str], resolution: Resolution) -> Iterator[Line]:
+    """A line without usage for each currency, if one price in it applies at the period's start."""
+    customer, metric, wallet = key
+    price_keys = {line.price_key for line in row.lines}
+    price_key = price_keys.pop() if len(price_keys) == 1 else None
+    for currency in currencies:
+        try:
+            priced = resolution.part(Subject(customer, None, metric or "", price_key, wallet or currency), 0)
+        except QueryError:  # two prices
+            continue
+        if not isinstance(priced, str) and priced.price.currency == currency:
+            yield Line(customer_id=customer, metric_key=metric or "", part=priced, wallet=wallet)
+
+
 def changed_after_sign_off_causes(
     examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
 ) -> None:
@@ -316,7 +349,9 @@ def compare_quantities_as_known(signed: Signed | None, rows: Sequence[Row], tole
         is_then=lambda each: each.row.explained_by in (LATE, CHANGED_AFTER_SIGN_OFF),
     )
     for each in left:
-        if each.events:
+        off = Decimal(difference(each.row.invoiced or Decimal(0), each.quantity))
+        is_amount_wrong = each.row.usage is None and abs(off) <= tolerance  # only the usage that is gone says so
+        if each.events and not is_amount_wrong:
             _compare(each, tolerance)
 
 
@@ -367,7 +402,8 @@ def _made_before(
         has_then = is_then(each)
         since += has_now and not has_then
         before += not has_now and (has_then or _is_near(each.row, each.quantity, now))
-        if each.row.is_open and each.row.status in _WRONG and not has_now and not has_then:
+        is_left = not each.row.explained_by and each.row.status in _WRONG
+        if is_left and not has_now and not has_then:
             left.append(each)
     return left if since <= before else []
 
@@ -388,7 +424,7 @@ def _compare(known: _Known, tolerance: Decimal) -> None:
     compared = compared_row(row.key, row.lines, usage, tolerance)
     row.usage, row.status, row.difference = usage, compared.status, compared.difference
     row.known_events = known.events
-    row.beside_changes = "what arrived later or was changed since is left out here"
+    row.beside_sign_off = "what arrived later or was changed since is left out here"
 
 
 def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[_Key, Row]]:
