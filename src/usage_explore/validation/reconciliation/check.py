@@ -56,6 +56,7 @@ from usage_explore.validation.reconciliation.amounts import (
     set_amounts,
     unchecked,
 )
+from usage_explore.validation.reconciliation.billed_since import billed_since
 from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
     MIN_COMMON_AMOUNTS,
@@ -125,7 +126,6 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
 )
 from usage_explore.validation.reconciliation.signed_causes import (
     Signed,
-    billed_since,
     changed_after_sign_off_causes,
     compare_as_known,
     compare_quantities_as_known,

@@ -16,7 +16,6 @@ from uuid import UUID
 
 from usage_explore.decimals import difference, total
 from usage_explore.errors import QueryError
-from usage_explore.formatting import counted, span_in
 from usage_explore.pricing.fields import prices_hash
 from usage_explore.pricing.resolution import Resolution, Subject
 from usage_explore.pricing.usage import Line
@@ -24,13 +23,10 @@ from usage_explore.records.signoffs import SignOff, corrections_command
 from usage_explore.validation.check import (
     CHANGED_AFTER_SIGN_OFF,
     EARLIER_SIGN_OFF,
-    SIGN_OFF_FACT,
     Examination,
-    Finding,
     added_amounts,
     signed_words,
 )
-from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import Cause, set_cause
 from usage_explore.validation.reconciliation.compare import (
     LATE,
@@ -41,10 +37,8 @@ from usage_explore.validation.reconciliation.compare import (
     Usage,
     compared_row,
 )
-from usage_explore.validation.reconciliation.differences import NAME
 from usage_explore.validation.reconciliation.expected import Expected, accept_other_quantity
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.usage_sums import customers_words
 
 _Key = tuple[UUID, str | None, str | None]
 """Customer, metric, and wallet where lines name it."""
@@ -250,7 +244,7 @@ def changed_after_sign_off_causes(
         return
     last, zone = signed[0], examination.period.zone
     words = signed_words(last.signoff, zone)
-    since = f"the usage was changed since, and `{_command(examination, last.signoff)}` has exactly this difference"
+    since = f"the usage was changed since, and `{command_of(examination, last.signoff)}` has exactly this difference"
     customers = last.changed_customers(rows)
     for key, group, lines in _groups_left(last, rows, QUANTITY_STATUSES):
         if last.has_lines(key, group, lines, tolerance):
@@ -259,10 +253,10 @@ def changed_after_sign_off_causes(
         for key, group, lines in _groups_left(earlier, rows, QUANTITY_STATUSES):
             if earlier.has_lines(key, group, lines, tolerance):
                 was = f"what {signed_words(earlier.signoff, zone)} has, which was signed again;"
-                command = _command(examination, earlier.signoff)
+                command = command_of(examination, earlier.signoff)
                 more = f" the usage was changed, and `{command}` has what changed between the two"
                 if key[0] in customers:
-                    more += f", `{_command(examination, last.signoff)}` what changed after that"
+                    more += f", `{command_of(examination, last.signoff)}` what changed after that"
                 _set_causes(group, EARLIER_SIGN_OFF, was + more)
     for key, group, lines in _groups_left(last, rows, ("wrong amount",)):
         if key[0] in customers and last.charges(key, lines):
@@ -279,7 +273,7 @@ def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
     return {currency: amount for currency, amount in added_amounts([amounts]).items() if amount}
 
 
-def _command(examination: Examination, signoff: SignOff) -> str:
+def command_of(examination: Examination, signoff: SignOff) -> str:
     """What writes the corrections of a sign-off."""
     return corrections_command(signoff, is_one_of_several=examination.is_one_of_several)
 
@@ -353,42 +347,6 @@ def compare_quantities_as_known(signed: Signed | None, rows: Sequence[Row], tole
         is_amount_wrong = each.row.usage is None and abs(off) <= tolerance  # only the usage that is gone says so
         if each.events and not is_amount_wrong:
             _compare(each, tolerance)
-
-
-def billed_since(
-    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
-) -> list[Finding]:
-    """A finding of right lines of what arrived or changed after the last sign-off, whose corrections have it, too."""
-    billed = [
-        row
-        for key, group in (signed[0].groups(rows).items() if signed else ())
-        if any(row.lines for row in group)
-        and all(row.status == "matched" and not row.explained_by for row in group)
-        and signed[0].has_other_usage(key, group, tolerance)
-        for row in group
-    ]
-    if not billed:
-        return []
-    last, (since, until), zone = signed[0].signoff, examination.period.span, examination.period.zone
-    customers = {row.key[0] for row in billed}
-    totals = f"{counted(len(billed), 'total')} of {customers_words(customers)}, {span_in(since, until, zone)},"
-    finding = Finding(
-        check=NAME,
-        kind="billed since sign-off",
-        severity="low",
-        sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} invoiced with what arrived or was changed after"
-        f" {signed_words(last, zone)}: the corrections of `{_command(examination, last)}` have it, too. Sign off again,"
-        " so that it is billed or credited once.",
-        since=since,
-        until=until,
-        events=sum(row.events for row in billed),
-        question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id"),
-        customer_id=customers.pop() if len(customers) == 1 else None,
-        share=part(len(billed), sum(bool(row.lines) for row in rows)),
-        share_of="invoiced totals",
-        facts=((SIGN_OFF_FACT, str(last.id)),),
-    )
-    return [finding]
 
 
 def _made_before(
