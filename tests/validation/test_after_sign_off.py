@@ -194,7 +194,7 @@ def test_lines_of_usage_that_was_all_removed_are_compared_with_what_was_signed(
     if wrong == "twice":
         invoice = pd.concat([invoice, invoice.iloc[[0]]])
     found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
-    (finding,) = (one for one in found if one.kind != "unit price")
+    (finding,) = (one for one in found if one.kind not in ("unit price", "billed since sign-off"))
     if wrong is None:
         assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
         assert prices is None or "cannot be checked" not in finding.sentence
@@ -202,6 +202,7 @@ def test_lines_of_usage_that_was_all_removed_are_compared_with_what_was_signed(
     assert finding.severity == "high"
     if prices is None and wrong == "amount alone":
         assert "but has no usage of it, 82.00 USD too much" in finding.sentence
+        assert finding.sentence.endswith("by ana have -720, too.")
         return
     if prices is not None:
         assert words in finding.sentence
@@ -357,7 +358,7 @@ def test_what_of_two_subscriptions_was_changed_is_not_known_and_said(
     [
         ("1", "10.00", ""),
         ("1", "11.00", "is charged 11.00 USD for calls, 1–30 Sep 2026, but 10.00 USD is expected for 1"),
-        ("2", "20.00", "corrections may have a part of it"),
+        ("2", "20.00", "compared with the usage now: the corrections of the sign-off of"),
     ],
 )
 def test_the_amount_of_a_maximum_is_what_was_signed(
@@ -370,7 +371,7 @@ def test_the_amount_of_a_maximum_is_what_was_signed(
     store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices))
     edit(events_connection)
     invoice = lines().head(1).assign(quantity=quantity, amount=amount)
-    (finding,) = store.validate(
+    finding, *_ = store.validate(
         LATER.replace(**of_calls), prices=prices, invoices=invoice, checks=["reconciliation"]
     ).findings
     assert finding.severity == ("high" if words else "medium")
@@ -466,9 +467,31 @@ def test_an_invoice_that_was_made_again_after_a_change_is_compared_with_the_usag
     for row in (0, 2, 4):
         invoice.loc[row, ["quantity", "amount"]] = "730", "73.00"
     invoice.loc[0, ["quantity", "amount"]] = "735", "73.50"
-    found = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
-    (high,) = (finding for finding in found if finding.severity == "high")
+    high, low = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
     assert "invoiced 735 of calls, 1–30 Sep 2026, but used 730: 5 too much, and 0.50 USD too much" in high.sentence
+    assert "have +10 and +1.00 USD, too" in high.sentence
+    assert low.sentence.startswith("3 totals of 3 customers, 1–30 Sep 2026, are invoiced or compared with what arrived")
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("wrong", ["too much", "amount alone", "twice"])
+def test_a_wrong_line_of_late_usage_says_that_the_corrections_have_this_too(
+    store: Store, insert: Insert, wrong: str, prices: list[dict[str, str]] | None
+) -> None:
+    """Corrected by its own finding, it was charged again by the corrections."""
+    insert([event(4, utc(2026, 9, 17, 5, 5), ingested_at=ARRIVED, quantity=Decimal(100))])
+    line = {"customer_id": str(CUSTOMERS[4]), "metric_key": "calls", "currency": "USD"}
+    line |= {"quantity": "110" if wrong == "too much" else "100", "amount": "20.00" if "amount" in wrong else "10.00"}
+    invoice = pd.concat([lines(), pd.DataFrame([line] * (2 if wrong == "twice" else 1), dtype="str")])
+    found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    (low,) = (finding for finding in found if finding.severity == "low")
+    assert "the corrections of `usage-explore signoffs" in low.sentence
+    if prices is None and wrong == "amount alone":
+        return  # its quantity is right
+    (high,) = (finding for finding in found if finding.severity == "high")
+    now = f"compared with the usage now: the corrections of the sign-off of {low.sentence.split('sign-off of ')[1][:9]}"
+    assert now in high.sentence
+    assert f"have +100{' and +10.00 USD' if prices else ''}, too" in high.sentence
 
 
 @pytest.mark.parametrize(

@@ -1,41 +1,93 @@
-"""Right lines of what arrived or changed after the last sign-off, whose corrections have it, too."""
+"""Lines compared with what arrived or changed after the last sign-off, whose corrections have it, too.
+
+Right ones are a finding. A wrong one that was made since is compared with the usage now: corrected by its finding, it
+has what the corrections bill or credit as well, which the finding says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
 
+from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, span_in
-from usage_explore.validation.check import SIGN_OFF_FACT, Examination, Finding, signed_words
+from usage_explore.pricing.currencies import signed_sums
+from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
+    CHANGED_AFTER_SIGN_OFF,
+    EARLIER_SIGN_OFF,
+    SIGN_OFF_FACT,
+    Examination,
+    Finding,
+    signed_words,
+)
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.compare import Row
+from usage_explore.validation.reconciliation.compare import LATE, Row
 from usage_explore.validation.reconciliation.differences import NAME
-from usage_explore.validation.reconciliation.signed_causes import Signed, command_of
-from usage_explore.validation.usage_sums import customers_words
+from usage_explore.validation.reconciliation.signed_causes import WRONG, Signed, SignedKey, command_of
+from usage_explore.validation.usage_sums import customers_words, joined
+
+_SIGNED = {LATE, AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF, EARLIER_SIGN_OFF}
+"""Explanations of rows by usage that was known or signed before."""
+
+
+def rows_billed_since(
+    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
+) -> list[Row]:
+    """The rows compared with other usage than the last sign-off has; wrong ones say what its corrections have."""
+    billed: list[Row] = []
+    for last in signed[:1]:
+        words = signed_words(last.signoff, examination.period.zone)
+        for key, group in last.groups(rows).items():
+            if not all(map(_is_of_now, group)) or not last.has_other_usage(key, group, tolerance):
+                continue
+            wrong = [row for row in group if row.status in WRONG]
+            if wrong and len(group) > 1:
+                continue  # which of them was changed is not known
+            if wrong or any(row.lines for row in group):
+                billed += group
+            for row in wrong:
+                change = _changed(last, key, group)
+                row.beside_sign_off = f"compared with the usage now: the corrections of {words} have {change}, too"
+    return billed
+
+
+def _is_of_now(row: Row) -> bool:
+    """Whether a row is compared with the usage now, and not with what was known or signed before."""
+    is_now = row.known_events is None and not _SIGNED.intersection(row.explained_by.split(" and "))
+    return is_now and row.status in (*WRONG, "matched")
+
+
+def _changed(signed: Signed, key: SignedKey, rows: Sequence[Row]) -> str:
+    """What of the rows' usage is in the corrections: `+100 and +60.00 USD`."""
+    expected = [row.expected for row in rows if row.expected is not None]
+    counts = {each.counts_events for each in expected}
+    changes = []
+    if None not in counts:
+        _, was = signed.usage(key, is_count=True in counts)
+        change = Decimal(difference(total(row.recomputed or Decimal(0) for row in rows), was))
+        changes.append(f"{'+' if change > 0 else ''}{plain(change)}")
+    if signed.is_same_book and expected:
+        changes += signed_sums(signed.changed_amounts(key, rows).items())
+    return joined(changes) or "what changed since"
 
 
 def billed_since(
-    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
+    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], billed: Sequence[Row]
 ) -> list[Finding]:
-    """A finding of right lines of what arrived or changed after the last sign-off, whose corrections have it, too."""
-    billed = [
-        row
-        for key, group in (signed[0].groups(rows).items() if signed else ())
-        if any(row.lines for row in group)
-        and all(row.status == "matched" and not row.explained_by for row in group)
-        and signed[0].has_other_usage(key, group, tolerance)
-        for row in group
-    ]
+    """The finding of rows compared with what arrived or changed after the last sign-off."""
     if not billed:
         return []
     last, (since, until), zone = signed[0].signoff, examination.period.span, examination.period.zone
     customers = {row.key[0] for row in billed}
+    wrong = sum(row.status in WRONG for row in billed)
     totals = f"{counted(len(billed), 'total')} of {customers_words(customers)}, {span_in(since, until, zone)},"
+    compared = "compared" if wrong == len(billed) else "invoiced or compared" if wrong else "invoiced"
     finding = Finding(
         check=NAME,
         kind="billed since sign-off",
         severity="low",
-        sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} invoiced with what arrived or was changed after"
+        sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} {compared} with what arrived or was changed after"
         f" {signed_words(last, zone)}: the corrections of `{command_of(examination, last)}` have it, too. Sign off"
         " again, so that it is billed or credited once.",
         since=since,

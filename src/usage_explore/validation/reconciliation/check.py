@@ -56,7 +56,7 @@ from usage_explore.validation.reconciliation.amounts import (
     set_amounts,
     unchecked,
 )
-from usage_explore.validation.reconciliation.billed_since import billed_since
+from usage_explore.validation.reconciliation.billed_since import billed_since, rows_billed_since
 from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
     MIN_COMMON_AMOUNTS,
@@ -200,6 +200,7 @@ def examine(examination: Examination) -> Outcome:
         for row in rows:
             if row.explained_by == LATE and row.cause is None:
                 set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
+    billed = rows_billed_since(examination, signed, rows, tolerance)
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
     unjudged = without_usual_price([line for row in rows if not row.amount_fits for line in row.lines], tolerance)
@@ -233,7 +234,7 @@ def examine(examination: Examination) -> Outcome:
     return Outcome(
         findings=(
             *(*common, *findings, *further_findings(differences, others), *charged, *unit_prices),
-            *billed_since(examination, signed, rows, tolerance),
+            *billed_since(examination, signed, rows, billed),
         ),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),

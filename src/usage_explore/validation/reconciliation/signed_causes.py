@@ -40,10 +40,10 @@ from usage_explore.validation.reconciliation.compare import (
 from usage_explore.validation.reconciliation.expected import Expected, accept_other_quantity
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
-_Key = tuple[UUID, str | None, str | None]
+SignedKey = tuple[UUID, str | None, str | None]
 """Customer, metric, and wallet where lines name it."""
 
-_WRONG: tuple[Status, ...] = (*QUANTITY_STATUSES, "wrong amount")
+WRONG: tuple[Status, ...] = (*QUANTITY_STATUSES, "wrong amount")
 """Statuses of rows whose quantity or amount differs."""
 
 _NEARER = 10
@@ -64,8 +64,8 @@ class Signed:
     """What a sign-off has by customer and metric, and wallet where lines name it."""
 
     signoff: SignOff
-    by_key: Mapping[_Key, list[tuple[int, Decimal]]]
-    amounts: Mapping[_Key, list[tuple[str, Decimal]]]
+    by_key: Mapping[SignedKey, list[tuple[int, Decimal]]]
+    amounts: Mapping[SignedKey, list[tuple[str, Decimal]]]
     metric: int
     wallet: int
     is_same_book: bool
@@ -80,15 +80,15 @@ class Signed:
         preferences = examination.inputs.preferences
         by_wallet = "wallet_currency" in columns
 
-        def signed_key(customer: str, metric: str, named: str | None) -> _Key:
+        def signed_key(customer: str, metric: str, named: str | None) -> SignedKey:
             id_ = UUID(customer)
             known = named if preferences is None else preferences.destination(id_, named)
             return id_, metric, known if by_wallet else None
 
-        usage: dict[_Key, list[tuple[int, Decimal]]] = {}
+        usage: dict[SignedKey, list[tuple[int, Decimal]]] = {}
         for line in signed.usage:
             usage.setdefault(signed_key(*line.key[:3]), []).append((line.events, line.quantity))
-        amounts: dict[_Key, list[tuple[str, Decimal]]] = {}
+        amounts: dict[SignedKey, list[tuple[str, Decimal]]] = {}
         for priced in signed.amounts:
             amounts.setdefault(signed_key(*priced.key[:3]), []).append((priced.key[3] or "", priced.amount))
         metric, wallet = (
@@ -98,12 +98,12 @@ class Signed:
         is_same_book = basis is not None and book is not None and basis.prices_hash == prices_hash(book.prices)
         return cls(signed, usage, amounts, metric, wallet, is_same_book)
 
-    def groups(self, rows: Iterable[Row]) -> dict[_Key, list[Row]]:
+    def groups(self, rows: Iterable[Row]) -> dict[SignedKey, list[Row]]:
         """The rows by customer, metric, and wallet where lines name it.
 
         Where they do not name the metric, it is that of the usage with a price; without one the row is left out.
         """
-        groups: dict[_Key, list[Row]] = {}
+        groups: dict[SignedKey, list[Row]] = {}
         for row in rows:
             priced = row.expected.lines if row.expected is not None else ()
             metrics = [row.key[self.metric]] if self.metric else [*{line.metric_key for line in priced}]
@@ -112,7 +112,7 @@ class Signed:
                 groups.setdefault(key, []).append(row)
         return groups
 
-    def usage(self, key: _Key, *, is_count: bool) -> tuple[int, Decimal]:
+    def usage(self, key: SignedKey, *, is_count: bool) -> tuple[int, Decimal]:
         """The signed number of events, and the quantity."""
         was = self.by_key.get(key, [])
         events = sum(events for events, _ in was)
@@ -120,7 +120,7 @@ class Signed:
 
     def has_lines(
         self,
-        key: _Key,
+        key: SignedKey,
         rows: Sequence[Row],
         lines: Sequence[InvoiceLine],
         tolerance: Decimal,
@@ -140,19 +140,23 @@ class Signed:
         others = signed.isdisjoint(line.currency for line in lines)  # a finding of its own
         return fits and (not signed or not known or others or self.charges(key, lines))
 
-    def charges(self, key: _Key, lines: Sequence[InvoiceLine]) -> bool:
+    def charges(self, key: SignedKey, lines: Sequence[InvoiceLine]) -> bool:
         """Whether lines have the signed amounts, in each currency."""
         billed = [(line.currency, line.amount) for line in lines]
         known = [(currency, amount) for currency, amount in billed if currency is not None and amount is not None]
         signed = self.amounts.get(key, [])
         return bool(signed) and len(known) == len(billed) and _sums(known) == _sums(signed)
 
-    def _has_other_amounts(self, key: _Key, rows: Iterable[Row]) -> bool:
-        """Whether other amounts are expected of a key's rows than were signed."""
-        expected = (pair for row in rows if row.expected is not None for pair in row.expected.amounts.items())
-        return _sums(expected) != _sums(self.amounts.get(key, []))
+    def changed_amounts(self, key: SignedKey, rows: Iterable[Row]) -> dict[str, Decimal]:
+        """What is expected of a key's rows minus what was signed, by currency, without differences of 0."""
+        expected = [pair for row in rows if row.expected is not None for pair in row.expected.amounts.items()]
+        return _sums([*expected, *((code, amount.copy_negate()) for code, amount in self.amounts.get(key, []))])
 
-    def has_other_usage(self, key: _Key, rows: Iterable[Row], tolerance: Decimal) -> bool:
+    def _has_other_amounts(self, key: SignedKey, rows: Iterable[Row]) -> bool:
+        """Whether other amounts are expected of a key's rows than were signed."""
+        return bool(self.changed_amounts(key, rows))
+
+    def has_other_usage(self, key: SignedKey, rows: Iterable[Row], tolerance: Decimal) -> bool:
         """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts."""
         rows = list(rows)
         kinds = {row.expected.counts_events for row in rows if row.expected is not None}
@@ -218,7 +222,7 @@ def expect_nothing_of_removed(signed: Signed, resolution: Resolution, rows: Sequ
                     row.expected = Expected(amounts=amounts, exact=dict(amounts), lines=lines)
 
 
-def _unused(key: _Key, row: Row, currencies: Iterable[str], resolution: Resolution) -> Iterator[Line]:
+def _unused(key: SignedKey, row: Row, currencies: Iterable[str], resolution: Resolution) -> Iterator[Line]:
     """A line without usage for each currency, if one price in it applies at the period's start."""
     customer, metric, wallet = key
     price_keys = {line.price_key for line in row.lines}
@@ -280,7 +284,7 @@ def command_of(examination: Examination, signoff: SignOff) -> str:
 
 def _groups_left(
     signed: Signed, rows: Sequence[Row], statuses: Container[str]
-) -> Iterator[tuple[_Key, list[Row], list[InvoiceLine]]]:
+) -> Iterator[tuple[SignedKey, list[Row], list[InvoiceLine]]]:
     """The keys with rows of such a status that nothing explains, all rows of each, and their lines."""
     for key, group in signed.groups(rows).items():
         left = any(row.status in statuses and not row.explained_by for row in group)
@@ -291,7 +295,7 @@ def _groups_left(
 def _set_causes(rows: Iterable[Row], name: str, words: str) -> None:
     """Set the cause of the rows that differ and that nothing explains."""
     for row in rows:
-        if row.status in _WRONG and not row.explained_by:
+        if row.status in WRONG and not row.explained_by:
             set_cause(row, Cause(name, "medium", words))
 
 
@@ -360,7 +364,7 @@ def _made_before(
         has_then = is_then(each)
         since += has_now and not has_then
         before += not has_now and (has_then or _is_near(each.row, each.quantity, now))
-        is_left = not each.row.explained_by and each.row.status in _WRONG
+        is_left = not each.row.explained_by and each.row.status in WRONG
         if is_left and not has_now and not has_then:
             left.append(each)
     return left if since <= before else []
@@ -385,7 +389,7 @@ def _compare(known: _Known, tolerance: Decimal) -> None:
     row.beside_sign_off = "what arrived later or was changed since is left out here"
 
 
-def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[_Key, Row]]:
+def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[SignedKey, Row]]:
     """The rows whose usage the last sign-off has by itself: all of a customer's metric, and wallet if any."""
     for key, (row, *others) in signed.groups(rows).items():
         if not others and row.wallets is None and key in signed.by_key:
