@@ -253,6 +253,24 @@ def test_lines_of_an_earlier_sign_off_are_found_after_usage_was_changed(
     assert ("what changed after that" in finding.sentence) == is_changed_again
 
 
+def test_what_arrived_later_is_low_where_right_lines_have_all_of_it(store: Store, insert: Insert) -> None:
+    """It was high, and to be billed by the corrections, beside lines that bill it."""
+    at = utc(2026, 9, 17, 5)
+    insert([event(0, at + timedelta(minutes=n), ingested_at=ARRIVED, quantity=Decimal(500)) for n in (5, 9)])
+    invoice = lines()
+    assert sign_off_finding(again(store, invoices=invoice)).severity == "high"
+    invoice.loc[0, ["quantity", "amount"]] = "1720", "172.00"
+    finding = sign_off_finding(again(store, invoices=invoice))
+    assert finding.severity == "low"
+    assert "is invoiced with what arrived" in finding.sentence
+    invoice.loc[0, "amount"] = "182.00"
+    assert sign_off_finding(again(store, invoices=invoice)).severity == "high"
+    insert([event(1, at + timedelta(minutes=n), ingested_at=ARRIVED, quantity=Decimal(500)) for n in (5, 9)])
+    invoice.loc[0, "amount"] = "172.00"
+    validation = again(store, invoices=invoice)
+    assert sign_off_finding(validation).severity == "high", "that of the second customer is on no line"
+
+
 @pytest.mark.parametrize("prices", [PRICES, None])
 @pytest.mark.parametrize(("change", "quantity"), [("late", "740"), ("edited", "723"), ("removed", "719")])
 def test_lines_of_the_usage_now_say_that_the_corrections_have_it_too(

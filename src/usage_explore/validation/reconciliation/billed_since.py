@@ -14,8 +14,10 @@ from usage_explore.formatting import counted, span_in
 from usage_explore.pricing.currencies import signed_sums
 from usage_explore.validation.check import (
     AFTER_SIGN_OFF,
+    BILLED_SINCE_SIGN_OFF,
     CHANGED_AFTER_SIGN_OFF,
     EARLIER_SIGN_OFF,
+    LATE_EVENTS_FACT,
     SIGN_OFF_FACT,
     Examination,
     Finding,
@@ -82,10 +84,11 @@ def billed_since(
     customers = {row.key[0] for row in billed}
     wrong = sum(row.status in WRONG for row in billed)
     totals = f"{counted(len(billed), 'total')} of {customers_words(customers)}, {span_in(since, until, zone)},"
+    late = sum(row.usage.late_events for row in billed if row.usage and row.lines and row.status == "matched")
     compared = "compared" if wrong == len(billed) else "invoiced or compared" if wrong else "invoiced"
     finding = Finding(
         check=NAME,
-        kind="billed since sign-off",
+        kind=BILLED_SINCE_SIGN_OFF,
         severity="low",
         sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} {compared} with what arrived or was changed after"
         f" {signed_words(last, zone)}: the corrections of `{command_of(examination, last)}` have it, too. Sign off"
@@ -97,6 +100,6 @@ def billed_since(
         customer_id=customers.pop() if len(customers) == 1 else None,
         share=part(len(billed), sum(bool(row.lines) for row in rows)),
         share_of="invoiced totals",
-        facts=((SIGN_OFF_FACT, str(last.id)),),
+        facts=((SIGN_OFF_FACT, str(last.id)), (LATE_EVENTS_FACT, str(late))),
     )
     return [finding]
