@@ -253,6 +253,23 @@ def test_lines_of_an_earlier_sign_off_are_found_after_usage_was_changed(
     assert ("what changed after that" in finding.sentence) == is_changed_again
 
 
+@pytest.mark.parametrize("prices", [PRICES, None])
+def test_an_invoice_without_the_line_of_removed_usage_says_that_the_corrections_credit_it(
+    store: Store, events_connection: ddl.Connection, prices: list[dict[str, str]] | None
+) -> None:
+    """Nothing was found, and the corrections credit what is not charged."""
+    invoice = lines().drop(index=0)
+    events_connection.execute(ALL_REMOVED, (CUSTOMERS[0],))
+    events_connection.commit()
+    (finding,) = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity) == ("billed since sign-off", "low")
+    assert f"1 total of customer {CUSTOMERS[0]}, 1–30 Sep 2026, is invoiced with what arrived" in finding.sentence
+    assert "(1 without a line, as all usage of it left)" in finding.sentence
+    assert not store.validate(
+        LATER, prices=prices, invoices=invoice[invoice["metric_key"] == "seats"], checks=["reconciliation"]
+    ).findings[1:], "calls are on no line"
+
+
 def test_what_arrived_later_is_low_where_right_lines_have_all_of_it(store: Store, insert: Insert) -> None:
     """It was high, and to be billed by the corrections, beside lines that bill it."""
     at = utc(2026, 9, 17, 5)
@@ -541,6 +558,26 @@ def test_a_wrong_line_of_two_wallets_is_compared_with_the_signed_amounts(
     ).findings
     assert finding.severity == "high"
     assert words in finding.sentence
+
+
+def test_right_lines_of_an_event_that_went_to_another_wallet_say_that_the_corrections_have_it(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    """The quantity of both is as signed, so that nothing was found."""
+    given: dict[str, Any] = {"prices": [{**one, "currency": code} for one in PRICES for code in ("USD", "EUR")]}
+    given["wallets"] = {"default": "USD"}
+    signed = store.validate(SIGNED, **given)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, **given))
+    assert not store.validate(LATER, **given, invoices=lines(), checks=["reconciliation"]).findings
+    where = "customer_id = %s AND metric_key = 'calls' AND timestamp = %s"
+    events_connection.execute(
+        f"UPDATE usage_events SET wallet_currency = 'EUR' WHERE {where}", (CUSTOMERS[0], utc(2026, 9, 17, 5))
+    )
+    events_connection.commit()
+    invoice = pd.concat([lines(), lines().head(1).assign(quantity="1", amount="0.10", currency="EUR")])
+    invoice.iloc[0, [2, 3]] = "719", "71.90"
+    (finding,) = store.validate(LATER, **given, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity, finding.customer_id) == ("billed since sign-off", "low", CUSTOMERS[0])
 
 
 @pytest.mark.parametrize("prices", [PRICES, None])

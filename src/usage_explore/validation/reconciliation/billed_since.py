@@ -6,7 +6,7 @@ has what the corrections bill or credit as well, which the finding says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from usage_explore.decimals import difference, plain, total
@@ -51,7 +51,25 @@ def rows_billed_since(
             for row in wrong:
                 change = _changed(last, key, group)
                 row.beside_sign_off = f"compared with the usage now: the corrections of {words} have {change}, too"
+        billed += _removed(last, rows)
     return billed
+
+
+def _removed(signed: Signed, rows: Sequence[Row]) -> Iterator[Row]:
+    """A row for each signed total without usage and line, which the corrections credit, of metrics that are invoiced.
+
+    None where lines have further columns, or name no metric: whether another line has it is not known.
+    """
+    positions = [position for position in (signed.metric, signed.wallet) if position]
+    if not signed.metric or any(len(row.key) > 1 + len(positions) for row in rows):
+        return
+    metrics = {row.key[signed.metric] for row in rows if row.lines}
+    known = {row.key for row in rows}
+    for customer, metric, wallet in signed.by_key:
+        values = {signed.metric: metric, signed.wallet: wallet}
+        key = (customer, *(values[position] for position in sorted(positions)))
+        if key not in known and metric in metrics and signed.was_billed((customer, metric, wallet)):
+            yield Row(key, [], None, "matched", Decimal(0))
 
 
 def _is_of_now(row: Row) -> bool:
@@ -85,14 +103,16 @@ def billed_since(
     wrong = sum(row.status in WRONG for row in billed)
     totals = f"{counted(len(billed), 'total')} of {customers_words(customers)}, {span_in(since, until, zone)},"
     late = sum(row.usage.late_events for row in billed if row.usage and row.lines and row.status == "matched")
+    gone = sum(not row.lines and row.usage is None for row in billed)
+    without = f" ({gone:,} without a line, as all usage of it left)" if gone else ""
     compared = "compared" if wrong == len(billed) else "invoiced or compared" if wrong else "invoiced"
     finding = Finding(
         check=NAME,
         kind=BILLED_SINCE_SIGN_OFF,
         severity="low",
         sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} {compared} with what arrived or was changed after"
-        f" {signed_words(last, zone)}: the corrections of `{command_of(examination, last)}` have it, too. Sign off"
-        " again, so that it is billed or credited once.",
+        f" {signed_words(last, zone)}{without}: the corrections of `{command_of(examination, last)}` have it, too."
+        " Sign off again, so that it is billed or credited once.",
         since=since,
         until=until,
         events=sum(row.events for row in billed),

@@ -69,6 +69,8 @@ class Signed:
     metric: int
     wallet: int
     is_same_book: bool
+    is_rated_alike: bool
+    """Whether amounts now are those of the signed prices, wallets and split, so that others are of changed usage."""
 
     @classmethod
     def of(cls, examination: Examination, columns: tuple[str, ...]) -> list[Signed]:
@@ -96,7 +98,10 @@ class Signed:
         )
         basis, book = signed.basis, examination.inputs.prices
         is_same_book = basis is not None and book is not None and basis.prices_hash == prices_hash(book.prices)
-        return cls(signed, usage, amounts, metric, wallet, is_same_book)
+        wallets = {} if preferences is None else preferences.currencies
+        is_whole = {*columns} <= {"metric_key", "wallet_currency"}
+        is_alike = is_same_book and is_whole and basis is not None and {**basis.wallets} == {**wallets}
+        return cls(signed, usage, amounts, metric, wallet, is_same_book, is_alike)
 
     def groups(self, rows: Iterable[Row]) -> dict[SignedKey, list[Row]]:
         """The rows by customer, metric, and wallet where lines name it.
@@ -117,6 +122,12 @@ class Signed:
         was = self.by_key.get(key, [])
         events = sum(events for events, _ in was)
         return events, Decimal(events) if is_count else total(number for _, number in was)
+
+    def was_billed(self, key: SignedKey) -> bool:
+        """Whether an amount of a key was signed, or, where no amounts were, a quantity."""
+        if self.signoff.amounts:
+            return bool(_sums(self.amounts.get(key, ())))
+        return bool(self.usage(key, is_count=False)[1])
 
     def has_lines(
         self,
@@ -157,14 +168,19 @@ class Signed:
         return bool(self.changed_amounts(key, rows))
 
     def has_other_usage(self, key: SignedKey, rows: Iterable[Row], tolerance: Decimal) -> bool:
-        """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts."""
+        """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts.
+
+        So have those of the same quantity of which a part went to another wallet.
+        """
         rows = list(rows)
         kinds = {row.expected.counts_events for row in rows if row.expected is not None}
         if None in kinds:
             return bool(self.amounts.get(key)) and self._has_other_amounts(key, rows)
         _, was = self.usage(key, is_count=True in kinds)
         off = Decimal(difference(total(row.usage.quantity for row in rows if row.usage is not None), was))
-        return not off.is_finite() or abs(off) > tolerance
+        unpriced = None if self.signoff.basis is None else self.signoff.basis.unpriced
+        is_rated = self.is_rated_alike and unpriced is not None and (str(key[0]), key[1]) not in unpriced
+        return not off.is_finite() or abs(off) > tolerance or (is_rated and self._has_other_amounts(key, rows))
 
     def changed_customers(self, rows: Sequence[Row]) -> set[UUID]:
         """The customers that have other usage than was signed, without what arrived late.
