@@ -112,6 +112,25 @@ def test_a_sign_off_says_which_events_it_leaves_out(run: Run) -> None:
     assert (whole.exit_code, "Warning: only" in whole.stderr, "30 days" in whole.stdout) == (0, False, False)
 
 
+def test_a_run_without_the_files_of_an_open_high_finding_is_not_signed(run: Run, tmp_path: Path) -> None:
+    """It was signed at `--fail-on high`, while the output said that the finding cannot be shown."""
+    invoice = tmp_path / "inv.csv"
+    invoice.write_text("customer_id,metric_key,quantity\n" + f"{JUNE},calls,1\n")
+    found = run("validate", *SEPTEMBER, "--invoices", str(invoice))
+    ids = re.findall(r"\[([0-9a-f]{12})\]", found.stdout)
+    run("decide", listed_id(found), "--acknowledge", "--by", "ana", "--note", "Credited.")
+    sign = ("validate", *SEPTEMBER, "--sign-off", "--by", "ana")
+    without = run(*sign)
+    words = " ".join(without.stderr.split())
+    assert without.exit_code == FOUND
+    assert re.search(r"Not signed off: .* cannot be shown without inv\.csv", words), words
+    assert "No sign-offs" in run("signoffs").stdout
+    assert run("validate", *SEPTEMBER).exit_code == 0, "nothing is signed"
+    run("decide", *ids, "--acknowledge", "--by", "ana", "--note", "Another invoice.")
+    signed = run(*sign)
+    assert (signed.exit_code, "Signed off by ana" in signed.stdout) == (0, True)
+
+
 def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, insert: Insert, tmp_path: Path) -> None:
     first = run("validate", *SEPTEMBER)
     assert first.exit_code == FOUND

@@ -112,7 +112,9 @@ def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store
     insert(late(1))
     validation = again(store, invoices=invoice)
     (wrong,) = (finding for finding in validation.findings if finding.kind != "after sign-off")
-    assert (wrong.sentence, wrong.severity, wrong.amounts) == (before.sentence, "high", (("USD", Decimal("10.00")),))
+    since = "; what arrived later or was changed since is left out here."
+    assert (wrong.severity, wrong.amounts) == ("high", (("USD", Decimal("10.00")),))
+    assert wrong.sentence == before.sentence.removesuffix(".") + since
     finding = sign_off_finding(validation)
     assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
     corrected = sum(one.amount or 0 for one in store.changes_since(store.signoffs()[0], prices=PRICES).lines)
@@ -131,6 +133,7 @@ CHANGES = {
     "edited": "UPDATE usage_events SET quantity = 4 WHERE customer_id = %s AND metric_key = 'calls' AND timestamp = %s",
     "removed": "DELETE FROM usage_events WHERE customer_id = %s AND metric_key = 'calls' AND timestamp = %s",
 }
+ALL_REMOVED = "DELETE FROM usage_events WHERE customer_id = %s AND metric_key = 'calls' AND timestamp >= '2026-09-01Z'"
 
 
 def edit(connection: ddl.Connection, change: str = "edited") -> None:
@@ -175,6 +178,38 @@ def test_a_wrong_line_is_compared_with_what_was_signed_beside_what_changed_later
         assert finding.amounts == (() if amount is None else (("USD", Decimal(amount)),))
 
 
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("wrong", [None, *(wrong for wrong in WRONG if wrong != "missing")])
+def test_lines_of_usage_that_was_all_removed_are_compared_with_what_was_signed(
+    store: Store, events_connection: ddl.Connection, wrong: str | None, prices: list[dict[str, str]] | None
+) -> None:
+    """The whole line was too much, while the corrections credit what was signed of it."""
+    events_connection.execute(ALL_REMOVED, (CUSTOMERS[0],))
+    events_connection.commit()
+    edits, amount, words = WRONG[wrong] if wrong else ([], None, "")
+    invoice = lines()
+    for row, column, value in edits:
+        if column in invoice.columns:
+            invoice.loc[row, column] = value
+    if wrong == "twice":
+        invoice = pd.concat([invoice, invoice.iloc[[0]]])
+    found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    (finding,) = (one for one in found if one.kind not in ("unit price", "billed since sign-off"))
+    if wrong is None:
+        assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+        assert prices is None or "cannot be checked" not in finding.sentence
+        return
+    assert finding.severity == "high"
+    if prices is None and wrong == "amount alone":
+        assert "but has no usage of it, 82.00 USD too much" in finding.sentence
+        assert finding.sentence.endswith("by ana have -720, too.")
+        return
+    if prices is not None:
+        assert words in finding.sentence
+        assert finding.amounts == (() if amount is None else (("USD", Decimal(amount)),))
+    assert "what arrived later or was changed since is left out here" in finding.sentence
+
+
 def test_the_signed_amount_of_the_quantity_now_is_what_the_corrections_have(
     store: Store, events_connection: ddl.Connection
 ) -> None:
@@ -216,6 +251,41 @@ def test_lines_of_an_earlier_sign_off_are_found_after_usage_was_changed(
     assert (finding.kind, finding.severity) == ("earlier sign-off", "medium")
     assert f"`usage-explore signoffs {str(first.id)[:8]} --csv FILE.csv` has what changed between" in finding.sentence
     assert ("what changed after that" in finding.sentence) == is_changed_again
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+def test_an_invoice_without_the_line_of_removed_usage_says_that_the_corrections_credit_it(
+    store: Store, events_connection: ddl.Connection, prices: list[dict[str, str]] | None
+) -> None:
+    """Nothing was found, and the corrections credit what is not charged."""
+    invoice = lines().drop(index=0)
+    events_connection.execute(ALL_REMOVED, (CUSTOMERS[0],))
+    events_connection.commit()
+    (finding,) = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity) == ("billed since sign-off", "low")
+    assert f"1 total of customer {CUSTOMERS[0]}, 1–30 Sep 2026, is invoiced with what arrived" in finding.sentence
+    assert "(1 without a line, as all usage of it left)" in finding.sentence
+    assert not store.validate(
+        LATER, prices=prices, invoices=invoice[invoice["metric_key"] == "seats"], checks=["reconciliation"]
+    ).findings[1:], "calls are on no line"
+
+
+def test_what_arrived_later_is_low_where_right_lines_have_all_of_it(store: Store, insert: Insert) -> None:
+    """It was high, and to be billed by the corrections, beside lines that bill it."""
+    at = utc(2026, 9, 17, 5)
+    insert([event(0, at + timedelta(minutes=n), ingested_at=ARRIVED, quantity=Decimal(500)) for n in (5, 9)])
+    invoice = lines()
+    assert sign_off_finding(again(store, invoices=invoice)).severity == "high"
+    invoice.loc[0, ["quantity", "amount"]] = "1720", "172.00"
+    finding = sign_off_finding(again(store, invoices=invoice))
+    assert finding.severity == "low"
+    assert "is invoiced with what arrived" in finding.sentence
+    invoice.loc[0, "amount"] = "182.00"
+    assert sign_off_finding(again(store, invoices=invoice)).severity == "high"
+    insert([event(1, at + timedelta(minutes=n), ingested_at=ARRIVED, quantity=Decimal(500)) for n in (5, 9)])
+    invoice.loc[0, "amount"] = "172.00"
+    validation = again(store, invoices=invoice)
+    assert sign_off_finding(validation).severity == "high", "that of the second customer is on no line"
 
 
 @pytest.mark.parametrize("prices", [PRICES, None])
@@ -323,7 +393,7 @@ def test_what_of_two_subscriptions_was_changed_is_not_known_and_said(
     [
         ("1", "10.00", ""),
         ("1", "11.00", "is charged 11.00 USD for calls, 1–30 Sep 2026, but 10.00 USD is expected for 1"),
-        ("2", "20.00", "corrections may have a part of it"),
+        ("2", "20.00", "compared with the usage now: the corrections of the sign-off of"),
     ],
 )
 def test_the_amount_of_a_maximum_is_what_was_signed(
@@ -336,7 +406,7 @@ def test_the_amount_of_a_maximum_is_what_was_signed(
     store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices))
     edit(events_connection)
     invoice = lines().head(1).assign(quantity=quantity, amount=amount)
-    (finding,) = store.validate(
+    finding, *_ = store.validate(
         LATER.replace(**of_calls), prices=prices, invoices=invoice, checks=["reconciliation"]
     ).findings
     assert finding.severity == ("high" if words else "medium")
@@ -432,9 +502,31 @@ def test_an_invoice_that_was_made_again_after_a_change_is_compared_with_the_usag
     for row in (0, 2, 4):
         invoice.loc[row, ["quantity", "amount"]] = "730", "73.00"
     invoice.loc[0, ["quantity", "amount"]] = "735", "73.50"
-    found = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
-    (high,) = (finding for finding in found if finding.severity == "high")
+    high, low = store.validate(LATER, prices=PRICES, invoices=invoice, checks=["reconciliation"]).findings
     assert "invoiced 735 of calls, 1–30 Sep 2026, but used 730: 5 too much, and 0.50 USD too much" in high.sentence
+    assert "have +10 and +1.00 USD, too" in high.sentence
+    assert low.sentence.startswith("3 totals of 3 customers, 1–30 Sep 2026, are invoiced or compared with what arrived")
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+@pytest.mark.parametrize("wrong", ["too much", "amount alone", "twice"])
+def test_a_wrong_line_of_late_usage_says_that_the_corrections_have_this_too(
+    store: Store, insert: Insert, wrong: str, prices: list[dict[str, str]] | None
+) -> None:
+    """Corrected by its own finding, it was charged again by the corrections."""
+    insert([event(4, utc(2026, 9, 17, 5, 5), ingested_at=ARRIVED, quantity=Decimal(100))])
+    line = {"customer_id": str(CUSTOMERS[4]), "metric_key": "calls", "currency": "USD"}
+    line |= {"quantity": "110" if wrong == "too much" else "100", "amount": "20.00" if "amount" in wrong else "10.00"}
+    invoice = pd.concat([lines(), pd.DataFrame([line] * (2 if wrong == "twice" else 1), dtype="str")])
+    found = store.validate(LATER, prices=prices, invoices=invoice, checks=["reconciliation"]).findings
+    (low,) = (finding for finding in found if finding.severity == "low")
+    assert "the corrections of `usage-explore signoffs" in low.sentence
+    if prices is None and wrong == "amount alone":
+        return  # its quantity is right
+    (high,) = (finding for finding in found if finding.severity == "high")
+    now = f"compared with the usage now: the corrections of the sign-off of {low.sentence.split('sign-off of ')[1][:9]}"
+    assert now in high.sentence
+    assert f"have +100{' and +10.00 USD' if prices else ''}, too" in high.sentence
 
 
 @pytest.mark.parametrize(
@@ -466,6 +558,26 @@ def test_a_wrong_line_of_two_wallets_is_compared_with_the_signed_amounts(
     ).findings
     assert finding.severity == "high"
     assert words in finding.sentence
+
+
+def test_right_lines_of_an_event_that_went_to_another_wallet_say_that_the_corrections_have_it(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    """The quantity of both is as signed, so that nothing was found."""
+    given: dict[str, Any] = {"prices": [{**one, "currency": code} for one in PRICES for code in ("USD", "EUR")]}
+    given["wallets"] = {"default": "USD"}
+    signed = store.validate(SIGNED, **given)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, **given))
+    assert not store.validate(LATER, **given, invoices=lines(), checks=["reconciliation"]).findings
+    where = "customer_id = %s AND metric_key = 'calls' AND timestamp = %s"
+    events_connection.execute(
+        f"UPDATE usage_events SET wallet_currency = 'EUR' WHERE {where}", (CUSTOMERS[0], utc(2026, 9, 17, 5))
+    )
+    events_connection.commit()
+    invoice = pd.concat([lines(), lines().head(1).assign(quantity="1", amount="0.10", currency="EUR")])
+    invoice.iloc[0, [2, 3]] = "719", "71.90"
+    (finding,) = store.validate(LATER, **given, invoices=invoice, checks=["reconciliation"]).findings
+    assert (finding.kind, finding.severity, finding.customer_id) == ("billed since sign-off", "low", CUSTOMERS[0])
 
 
 @pytest.mark.parametrize("prices", [PRICES, None])

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -205,8 +205,9 @@ def validate(
             review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(replace(store, hints=False), validation)  # the validation has given them
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
+        hides = sign_off and review is not None and _hides(review, fail_on)
         attempt, nothing = None, validation.examined_nothing or not validation.totals.events
-        if sign_off and by and not (fails or wrong or nothing or validation.failed):
+        if sign_off and by and not (fails or hides or wrong or nothing or validation.failed):
             attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
             signed = attempt.signed
         with signing.standing(signed):
@@ -256,6 +257,12 @@ def validate(
                 f"Not signed off: {counted(len(validation.failed), 'check')} failed; the log says why. Run it again.",
                 err=True,
             )
+        elif review and hides and not fails:
+            say(
+                f"Not signed off: {review.unseen_sentence(validation.period.zone)} Give the files again, decide on the"
+                " findings with `usage-explore decide`, or sign with --fail-on never.",
+                err=True,
+            )
         elif sign_off:
             say(
                 f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
@@ -263,9 +270,9 @@ def validate(
                 err=True,
             )
         is_incomplete = bool(validation.failed or nothing or wrong)
-        code = FOUND if fails or (attempt and signed is None) else int(is_incomplete)
+        code = FOUND if fails or hides or (attempt and signed is None) else int(is_incomplete)
     if webhook is not None:
-        result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
+        result: Result = "findings" if fails or hides else "incomplete" if is_incomplete else "passed"
         message = partial(_message, validation, review, result, signed is not None)
         if reason := notifications.deliver_or_stop(webhook, message):
             say(
@@ -375,12 +382,20 @@ def _warn_unreviewed(*, keep: bool) -> None:
     say(f"Warning: every finding counts as new and open: a server does not send runs and decisions.{kept}", err=True)
 
 
+def _grave(fail_on: str) -> Sequence[str]:
+    """The severities from which `--fail-on` fails."""
+    return () if fail_on == "never" else _LEVELS[: _LEVELS.index(fail_on.removeprefix("new-")) + 1]
+
+
+def _hides(review: Review, fail_on: str) -> bool:
+    """Whether findings of earlier runs' files, which this run lacks, are open and as grave as that or graver."""
+    is_new = fail_on.startswith("new-")  # these are known
+    return not is_new and any(finding.severity in _grave(fail_on) for _, finding in review.unseen)
+
+
 def _fails(validation: Validation, review: Review | None, fail_on: str) -> bool:
     """Whether an open finding, with `new-` one that was in no run before, is as grave as that or graver."""
-    if fail_on == "never":
-        return False
-    is_new, level = fail_on.startswith("new-"), fail_on.removeprefix("new-")
-    grave = _LEVELS[: _LEVELS.index(level) + 1]
+    is_new, grave = fail_on.startswith("new-"), _grave(fail_on)
     if review is None:
         return any(finding.severity in grave for finding in validation.findings)
     return any(item.finding.severity in grave and item.is_open and (item.is_new or not is_new) for item in review.items)

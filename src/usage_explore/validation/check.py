@@ -62,14 +62,14 @@ CHANGED_AFTER_SIGN_OFF = "changed after sign-off"
 
 SINCE_SIGN_OFF = (AFTER_SIGN_OFF, CHANGED_AFTER_SIGN_OFF)
 
+BILLED_SINCE_SIGN_OFF, LATE_EVENTS_FACT = "billed since sign-off", "late events on right lines"
+"""The kind of findings on lines that have what came since, and their fact that counts the events that arrived."""
+
 EARLIER_SIGN_OFF = "earlier sign-off"
 """The cause of lines and control totals that lack what arrived between two sign-offs, which the last one includes."""
 
-SIGN_OFF_FACT = "sign-off"
-"""The fact on such a finding that has the id of the sign-off."""
-
-SIGNED_AS_OF = "signed as of"
-"""The fact on such a finding that has the time after which its events arrived."""
+SIGN_OFF_FACT, SIGNED_AS_OF = "sign-off", "signed as of"
+"""The facts on such a finding that have the id of the sign-off, and the time after which its events arrived."""
 
 EXPLAINED_BY, FINALIZED = "explained by", "after finalization"
 """The fact on a finding on control totals that has the cause of all of the difference, and that of what came later."""

@@ -18,9 +18,11 @@ from usage_explore.formatting import counted, listed
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     AFTER_SIGN_OFF,
+    BILLED_SINCE_SIGN_OFF,
     DAYS_FACT,
     EXPLAINED_BY,
     FINALIZED,
+    LATE_EVENTS_FACT,
     SEVERITIES,
     SIGNED_AS_OF,
     Finding,
@@ -266,8 +268,12 @@ def _same_outage(specific: Findings, other: Finding) -> Findings:
 
 
 def _arrived_after(specific: Findings, other: Finding) -> Findings:
-    """The finding on all that arrived after the sign-off, if all events of the other did, or all lines lack these."""
+    """The finding on all that arrived after the sign-off, if all events of the other did, or all lines lack these, or
+    right lines have all of them.
+    """
     signed = [finding for finding in specific if finding.kind == AFTER_SIGN_OFF]
+    if other.kind == BILLED_SINCE_SIGN_OFF:
+        return [finding for finding in signed if dict(other.facts)[LATE_EVENTS_FACT] == str(finding.events)]
     first = dict(other.facts).get("first arrival")
     if other.kind == AFTER_SIGN_OFF:
         return signed
@@ -380,14 +386,17 @@ def _with(finding: Finding, other: Finding, titles: Mapping[str, str]) -> Findin
     names = dict.fromkeys((*finding.also_seen_by, other.check, *other.also_seen_by))
     seen_by = tuple(name for name in names if name != finding.check)
     number = sum(name.startswith(f"{ALSO_SEEN_BY} {other.check}") for name, _ in finding.facts)
-    is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id) or other.kind == AFTER_SIGN_OFF
+    is_of_lines = other.kind in (AFTER_SIGN_OFF, BILLED_SINCE_SIGN_OFF)
+    is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id) or is_of_lines
     of_lines = finding if other.too_high is None else other
     same_check = f" {other.sentence}" if is_same else ""
     sentence = finding.sentence.removesuffix(_also(finding.also_seen_by, titles)) + same_check
     sentence += _also(seen_by, titles)
     return replace(
         finding,
-        severity=min(finding.severity, other.severity, key=list(SEVERITIES).index),
+        severity=other.severity
+        if other.kind == BILLED_SINCE_SIGN_OFF  # none of the events is left out
+        else min(finding.severity, other.severity, key=list(SEVERITIES).index),
         sentence=sentence,
         also_seen_by=seen_by,
         amounts=of_lines.amounts,

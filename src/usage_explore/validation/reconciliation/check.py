@@ -56,6 +56,7 @@ from usage_explore.validation.reconciliation.amounts import (
     set_amounts,
     unchecked,
 )
+from usage_explore.validation.reconciliation.billed_since import billed_since, rows_billed_since
 from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
     MIN_COMMON_AMOUNTS,
@@ -125,10 +126,10 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
 )
 from usage_explore.validation.reconciliation.signed_causes import (
     Signed,
-    billed_since,
     changed_after_sign_off_causes,
     compare_as_known,
     compare_quantities_as_known,
+    expect_nothing_of_removed,
 )
 from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
 from usage_explore.validation.unknown_customers import unknown_customers
@@ -199,6 +200,7 @@ def examine(examination: Examination) -> Outcome:
         for row in rows:
             if row.explained_by == LATE and row.cause is None:
                 set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
+    billed = rows_billed_since(examination, signed, rows, tolerance)
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
     unjudged = without_usual_price([line for row in rows if not row.amount_fits for line in row.lines], tolerance)
@@ -232,7 +234,7 @@ def examine(examination: Examination) -> Outcome:
     return Outcome(
         findings=(
             *(*common, *findings, *further_findings(differences, others), *charged, *unit_prices),
-            *billed_since(examination, signed, rows, tolerance),
+            *billed_since(examination, signed, rows, billed),
         ),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
@@ -280,7 +282,8 @@ def _with_prices(
     usage = usage_by_key(examination, columns)
     examination.progress(0.2)
     priced = PricedUsage(examination, book, columns, billed_in(lines))
-    keys = by_key(priced.rated(), columns)
+    rated = priced.rated()
+    keys = by_key(rated, columns)
     has_late = any(used.late_events for used in usage.values())
     early = by_key(priced.at_finalization(), columns) if has_late else None
     adopt(usage, keys, early)
@@ -289,6 +292,8 @@ def _with_prices(
     billed = {row.key[1:] for row in rows if row.lines}
     for row in rows:
         row.expected = keys.get(row.key)
+    for last in signed[:1]:
+        expect_nothing_of_removed(last, rated.resolution, rows)
     if "wallet_currency" not in columns:
         rows = [*by_unit(rows, early, priced.wallet, tolerance)]
     for row in rows:

@@ -136,7 +136,7 @@ class Differences:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in (*self.rows, *self.beyond):
             if id(row) not in self.reported and row.status not in ("matched", "no price"):
-                explanation = row.explained_by, row.cause, row.amount_fits, row.of_period
+                explanation = row.explained_by, row.cause, row.amount_fits, row.of_period, row.beside_sign_off
                 kind = row.key[0], row.status, *explanation, row.wallets
                 groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
@@ -344,9 +344,9 @@ class Differences:
                     sentence += f", charged {plain(row.amount)} without a currency"
         fits = "each amount is that of the used one, at the unit price of other lines"
         alone = f"; the quantity alone is wrong: {fits}" if row.amount_fits == "used" else ""
-        text = (
-            f"{sentence}{self._explanation(rows)}{alone}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
-        )
+        beside = f"; {row.beside_sign_off}" if row.beside_sign_off else ""
+        ends = self._explanation(rows), beside, alone, self._rounding(row), unknown_words(row.key[0], self.unknown)
+        text = "".join((sentence, *ends))
         return text if text.endswith("?") else f"{text}."
 
     def _recomputed(self, row: Row) -> str:
@@ -365,8 +365,8 @@ class Differences:
         if not row.explained_by:
             if row.status == "wrong amount":
                 return "; no other price or tier of the price book, nor a factor of the whole, gives that"
-            if row.beside_changes:
-                return f"; {row.beside_changes}"
+            if row.beside_changes or row.beside_sign_off:
+                return "" if row.beside_sign_off else f"; {row.beside_changes}"
             if self.examination.period.finalized_at is None:
                 return "; duplicates do not account for it; late events are not known without the time of finalization"
             return "; neither late events nor duplicates account for it"

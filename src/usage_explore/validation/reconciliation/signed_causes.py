@@ -15,19 +15,18 @@ from typing import NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import difference, total
-from usage_explore.formatting import counted, span_in
+from usage_explore.errors import QueryError
 from usage_explore.pricing.fields import prices_hash
+from usage_explore.pricing.resolution import Resolution, Subject
+from usage_explore.pricing.usage import Line
 from usage_explore.records.signoffs import SignOff, corrections_command
 from usage_explore.validation.check import (
     CHANGED_AFTER_SIGN_OFF,
     EARLIER_SIGN_OFF,
-    SIGN_OFF_FACT,
     Examination,
-    Finding,
     added_amounts,
     signed_words,
 )
-from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import Cause, set_cause
 from usage_explore.validation.reconciliation.compare import (
     LATE,
@@ -38,15 +37,13 @@ from usage_explore.validation.reconciliation.compare import (
     Usage,
     compared_row,
 )
-from usage_explore.validation.reconciliation.differences import NAME
 from usage_explore.validation.reconciliation.expected import Expected, accept_other_quantity
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.usage_sums import customers_words
 
-_Key = tuple[UUID, str | None, str | None]
+SignedKey = tuple[UUID, str | None, str | None]
 """Customer, metric, and wallet where lines name it."""
 
-_WRONG: tuple[Status, ...] = (*QUANTITY_STATUSES, "wrong amount")
+WRONG: tuple[Status, ...] = (*QUANTITY_STATUSES, "wrong amount")
 """Statuses of rows whose quantity or amount differs."""
 
 _NEARER = 10
@@ -67,11 +64,13 @@ class Signed:
     """What a sign-off has by customer and metric, and wallet where lines name it."""
 
     signoff: SignOff
-    by_key: Mapping[_Key, list[tuple[int, Decimal]]]
-    amounts: Mapping[_Key, list[tuple[str, Decimal]]]
+    by_key: Mapping[SignedKey, list[tuple[int, Decimal]]]
+    amounts: Mapping[SignedKey, list[tuple[str, Decimal]]]
     metric: int
     wallet: int
     is_same_book: bool
+    is_rated_alike: bool
+    """Whether amounts now are those of the signed prices, wallets and split, so that others are of changed usage."""
 
     @classmethod
     def of(cls, examination: Examination, columns: tuple[str, ...]) -> list[Signed]:
@@ -83,15 +82,15 @@ class Signed:
         preferences = examination.inputs.preferences
         by_wallet = "wallet_currency" in columns
 
-        def signed_key(customer: str, metric: str, named: str | None) -> _Key:
+        def signed_key(customer: str, metric: str, named: str | None) -> SignedKey:
             id_ = UUID(customer)
             known = named if preferences is None else preferences.destination(id_, named)
             return id_, metric, known if by_wallet else None
 
-        usage: dict[_Key, list[tuple[int, Decimal]]] = {}
+        usage: dict[SignedKey, list[tuple[int, Decimal]]] = {}
         for line in signed.usage:
             usage.setdefault(signed_key(*line.key[:3]), []).append((line.events, line.quantity))
-        amounts: dict[_Key, list[tuple[str, Decimal]]] = {}
+        amounts: dict[SignedKey, list[tuple[str, Decimal]]] = {}
         for priced in signed.amounts:
             amounts.setdefault(signed_key(*priced.key[:3]), []).append((priced.key[3] or "", priced.amount))
         metric, wallet = (
@@ -99,14 +98,17 @@ class Signed:
         )
         basis, book = signed.basis, examination.inputs.prices
         is_same_book = basis is not None and book is not None and basis.prices_hash == prices_hash(book.prices)
-        return cls(signed, usage, amounts, metric, wallet, is_same_book)
+        wallets = {} if preferences is None else preferences.currencies
+        is_whole = {*columns} <= {"metric_key", "wallet_currency"}
+        is_alike = is_same_book and is_whole and basis is not None and {**basis.wallets} == {**wallets}
+        return cls(signed, usage, amounts, metric, wallet, is_same_book, is_alike)
 
-    def groups(self, rows: Iterable[Row]) -> dict[_Key, list[Row]]:
+    def groups(self, rows: Iterable[Row]) -> dict[SignedKey, list[Row]]:
         """The rows by customer, metric, and wallet where lines name it.
 
         Where they do not name the metric, it is that of the usage with a price; without one the row is left out.
         """
-        groups: dict[_Key, list[Row]] = {}
+        groups: dict[SignedKey, list[Row]] = {}
         for row in rows:
             priced = row.expected.lines if row.expected is not None else ()
             metrics = [row.key[self.metric]] if self.metric else [*{line.metric_key for line in priced}]
@@ -115,15 +117,21 @@ class Signed:
                 groups.setdefault(key, []).append(row)
         return groups
 
-    def usage(self, key: _Key, *, is_count: bool) -> tuple[int, Decimal]:
+    def usage(self, key: SignedKey, *, is_count: bool) -> tuple[int, Decimal]:
         """The signed number of events, and the quantity."""
         was = self.by_key.get(key, [])
         events = sum(events for events, _ in was)
         return events, Decimal(events) if is_count else total(number for _, number in was)
 
+    def was_billed(self, key: SignedKey) -> bool:
+        """Whether an amount of a key was signed, or, where no amounts were, a quantity."""
+        if self.signoff.amounts:
+            return bool(_sums(self.amounts.get(key, ())))
+        return bool(self.usage(key, is_count=False)[1])
+
     def has_lines(
         self,
-        key: _Key,
+        key: SignedKey,
         rows: Sequence[Row],
         lines: Sequence[InvoiceLine],
         tolerance: Decimal,
@@ -143,27 +151,36 @@ class Signed:
         others = signed.isdisjoint(line.currency for line in lines)  # a finding of its own
         return fits and (not signed or not known or others or self.charges(key, lines))
 
-    def charges(self, key: _Key, lines: Sequence[InvoiceLine]) -> bool:
+    def charges(self, key: SignedKey, lines: Sequence[InvoiceLine]) -> bool:
         """Whether lines have the signed amounts, in each currency."""
         billed = [(line.currency, line.amount) for line in lines]
         known = [(currency, amount) for currency, amount in billed if currency is not None and amount is not None]
         signed = self.amounts.get(key, [])
         return bool(signed) and len(known) == len(billed) and _sums(known) == _sums(signed)
 
-    def _has_other_amounts(self, key: _Key, rows: Iterable[Row]) -> bool:
-        """Whether other amounts are expected of a key's rows than were signed."""
-        expected = (pair for row in rows if row.expected is not None for pair in row.expected.amounts.items())
-        return _sums(expected) != _sums(self.amounts.get(key, []))
+    def changed_amounts(self, key: SignedKey, rows: Iterable[Row]) -> dict[str, Decimal]:
+        """What is expected of a key's rows minus what was signed, by currency, without differences of 0."""
+        expected = [pair for row in rows if row.expected is not None for pair in row.expected.amounts.items()]
+        return _sums([*expected, *((code, amount.copy_negate()) for code, amount in self.amounts.get(key, []))])
 
-    def has_other_usage(self, key: _Key, rows: Iterable[Row], tolerance: Decimal) -> bool:
-        """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts."""
+    def _has_other_amounts(self, key: SignedKey, rows: Iterable[Row]) -> bool:
+        """Whether other amounts are expected of a key's rows than were signed."""
+        return bool(self.changed_amounts(key, rows))
+
+    def has_other_usage(self, key: SignedKey, rows: Iterable[Row], tolerance: Decimal) -> bool:
+        """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts.
+
+        So have those of the same quantity of which a part went to another wallet.
+        """
         rows = list(rows)
         kinds = {row.expected.counts_events for row in rows if row.expected is not None}
         if None in kinds:
             return bool(self.amounts.get(key)) and self._has_other_amounts(key, rows)
         _, was = self.usage(key, is_count=True in kinds)
         off = Decimal(difference(total(row.usage.quantity for row in rows if row.usage is not None), was))
-        return not off.is_finite() or abs(off) > tolerance
+        unpriced = None if self.signoff.basis is None else self.signoff.basis.unpriced
+        is_rated = self.is_rated_alike and unpriced is not None and (str(key[0]), key[1]) not in unpriced
+        return not off.is_finite() or abs(off) > tolerance or (is_rated and self._has_other_amounts(key, rows))
 
     def changed_customers(self, rows: Sequence[Row]) -> set[UUID]:
         """The customers that have other usage than was signed, without what arrived late.
@@ -205,6 +222,36 @@ class Signed:
         return {customer for customer in signed.keys() | known.keys() if has_changed(customer)}
 
 
+def expect_nothing_of_removed(signed: Signed, resolution: Resolution, rows: Sequence[Row]) -> None:
+    """Expect 0 by its price of lines whose whole usage left their total since the sign-off.
+
+    So their lines are compared with what was signed, as those of which some usage is left.
+    """
+    for key, group in signed.groups(rows).items():
+        codes = {currency for currency, _ in signed.amounts.get(key, ())}
+        billed = {line.currency for row in group for line in row.lines if line.currency is not None}
+        if key in signed.by_key and all(row.usage is None for row in group) and billed <= codes:
+            for row in group:
+                lines = [*_unused(key, row, sorted(codes), resolution)]
+                if len(lines) == len(codes):
+                    amounts = dict.fromkeys(codes, Decimal(0))  # not the price's minimum
+                    row.expected = Expected(amounts=amounts, exact=dict(amounts), lines=lines)
+
+
+def _unused(key: SignedKey, row: Row, currencies: Iterable[str], resolution: Resolution) -> Iterator[Line]:
+    """A line without usage for each currency, if one price in it applies at the period's start."""
+    customer, metric, wallet = key
+    price_keys = {line.price_key for line in row.lines}
+    price_key = price_keys.pop() if len(price_keys) == 1 else None
+    for currency in currencies:
+        try:
+            priced = resolution.part(Subject(customer, None, metric or "", price_key, wallet or currency), 0)
+        except QueryError:  # two prices
+            continue
+        if not isinstance(priced, str) and priced.price.currency == currency:
+            yield Line(customer_id=customer, metric_key=metric or "", part=priced, wallet=wallet)
+
+
 def changed_after_sign_off_causes(
     examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
 ) -> None:
@@ -217,7 +264,7 @@ def changed_after_sign_off_causes(
         return
     last, zone = signed[0], examination.period.zone
     words = signed_words(last.signoff, zone)
-    since = f"the usage was changed since, and `{_command(examination, last.signoff)}` has exactly this difference"
+    since = f"the usage was changed since, and `{command_of(examination, last.signoff)}` has exactly this difference"
     customers = last.changed_customers(rows)
     for key, group, lines in _groups_left(last, rows, QUANTITY_STATUSES):
         if last.has_lines(key, group, lines, tolerance):
@@ -226,10 +273,10 @@ def changed_after_sign_off_causes(
         for key, group, lines in _groups_left(earlier, rows, QUANTITY_STATUSES):
             if earlier.has_lines(key, group, lines, tolerance):
                 was = f"what {signed_words(earlier.signoff, zone)} has, which was signed again;"
-                command = _command(examination, earlier.signoff)
+                command = command_of(examination, earlier.signoff)
                 more = f" the usage was changed, and `{command}` has what changed between the two"
                 if key[0] in customers:
-                    more += f", `{_command(examination, last.signoff)}` what changed after that"
+                    more += f", `{command_of(examination, last.signoff)}` what changed after that"
                 _set_causes(group, EARLIER_SIGN_OFF, was + more)
     for key, group, lines in _groups_left(last, rows, ("wrong amount",)):
         if key[0] in customers and last.charges(key, lines):
@@ -246,14 +293,14 @@ def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
     return {currency: amount for currency, amount in added_amounts([amounts]).items() if amount}
 
 
-def _command(examination: Examination, signoff: SignOff) -> str:
+def command_of(examination: Examination, signoff: SignOff) -> str:
     """What writes the corrections of a sign-off."""
     return corrections_command(signoff, is_one_of_several=examination.is_one_of_several)
 
 
 def _groups_left(
     signed: Signed, rows: Sequence[Row], statuses: Container[str]
-) -> Iterator[tuple[_Key, list[Row], list[InvoiceLine]]]:
+) -> Iterator[tuple[SignedKey, list[Row], list[InvoiceLine]]]:
     """The keys with rows of such a status that nothing explains, all rows of each, and their lines."""
     for key, group in signed.groups(rows).items():
         left = any(row.status in statuses and not row.explained_by for row in group)
@@ -264,7 +311,7 @@ def _groups_left(
 def _set_causes(rows: Iterable[Row], name: str, words: str) -> None:
     """Set the cause of the rows that differ and that nothing explains."""
     for row in rows:
-        if row.status in _WRONG and not row.explained_by:
+        if row.status in WRONG and not row.explained_by:
             set_cause(row, Cause(name, "medium", words))
 
 
@@ -316,44 +363,10 @@ def compare_quantities_as_known(signed: Signed | None, rows: Sequence[Row], tole
         is_then=lambda each: each.row.explained_by in (LATE, CHANGED_AFTER_SIGN_OFF),
     )
     for each in left:
-        if each.events:
+        off = Decimal(difference(each.row.invoiced or Decimal(0), each.quantity))
+        is_amount_wrong = each.row.usage is None and abs(off) <= tolerance  # only the usage that is gone says so
+        if each.events and not is_amount_wrong:
             _compare(each, tolerance)
-
-
-def billed_since(
-    examination: Examination, signed: Sequence[Signed], rows: Sequence[Row], tolerance: Decimal
-) -> list[Finding]:
-    """A finding of right lines of what arrived or changed after the last sign-off, whose corrections have it, too."""
-    billed = [
-        row
-        for key, group in (signed[0].groups(rows).items() if signed else ())
-        if any(row.lines for row in group)
-        and all(row.status == "matched" and not row.explained_by for row in group)
-        and signed[0].has_other_usage(key, group, tolerance)
-        for row in group
-    ]
-    if not billed:
-        return []
-    last, (since, until), zone = signed[0].signoff, examination.period.span, examination.period.zone
-    customers = {row.key[0] for row in billed}
-    totals = f"{counted(len(billed), 'total')} of {customers_words(customers)}, {span_in(since, until, zone)},"
-    finding = Finding(
-        check=NAME,
-        kind="billed since sign-off",
-        severity="low",
-        sentence=f"{totals} {'is' if len(billed) == 1 else 'are'} invoiced with what arrived or was changed after"
-        f" {signed_words(last, zone)}: the corrections of `{_command(examination, last)}` have it, too. Sign off again,"
-        " so that it is billed or credited once.",
-        since=since,
-        until=until,
-        events=sum(row.events for row in billed),
-        question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id"),
-        customer_id=customers.pop() if len(customers) == 1 else None,
-        share=part(len(billed), sum(bool(row.lines) for row in rows)),
-        share_of="invoiced totals",
-        facts=((SIGN_OFF_FACT, str(last.id)),),
-    )
-    return [finding]
 
 
 def _made_before(
@@ -367,7 +380,8 @@ def _made_before(
         has_then = is_then(each)
         since += has_now and not has_then
         before += not has_now and (has_then or _is_near(each.row, each.quantity, now))
-        if each.row.is_open and each.row.status in _WRONG and not has_now and not has_then:
+        is_left = not each.row.explained_by and each.row.status in WRONG
+        if is_left and not has_now and not has_then:
             left.append(each)
     return left if since <= before else []
 
@@ -388,10 +402,10 @@ def _compare(known: _Known, tolerance: Decimal) -> None:
     compared = compared_row(row.key, row.lines, usage, tolerance)
     row.usage, row.status, row.difference = usage, compared.status, compared.difference
     row.known_events = known.events
-    row.beside_changes = "what arrived later or was changed since is left out here"
+    row.beside_sign_off = "what arrived later or was changed since is left out here"
 
 
-def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[_Key, Row]]:
+def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[SignedKey, Row]]:
     """The rows whose usage the last sign-off has by itself: all of a customer's metric, and wallet if any."""
     for key, (row, *others) in signed.groups(rows).items():
         if not others and row.wallets is None and key in signed.by_key:
