@@ -159,6 +159,84 @@ def test_later_arrivals_explain_what_is_missing(make: Make) -> None:
     assert dict(finding.facts)["explained by"] == "late events"
 
 
+BESIDE = {
+    "after finalization": "without what arrived after the period was finalized",
+    "late events": "with what arrived later than this validation examines",
+    "duplicates": "without what repeats an idempotency key",
+}
+
+
+@pytest.mark.parametrize("cause", BESIDE)
+@pytest.mark.parametrize(
+    ("events", "quantity", "cost", "words"),
+    [
+        (0, 0, "0", ""),
+        (0, 3000, "0", "of the quantity of tokens is missing, 9 Sep 2026: 3,000 missing. "),
+        (0, -1, "0", "of the quantity of tokens is too much, 9 Sep 2026: 1 too much. "),
+        (2, 14, "0", "of tokens is missing, 9 Sep 2026: 2 events missing, quantity 14. "),
+        (-1, 5, "0", "of tokens is too much, 9 Sep 2026: 1 event too many, but quantity 5 missing. "),
+        (0, 0, "30", "of the external cost in USD of tokens is missing, 9 Sep 2026: 30.00 USD missing. "),
+    ],
+)
+def test_a_further_error_beside_events_that_explain_a_day_is_a_finding_of_its_own(
+    make: Make, cause: str, events: int, quantity: int, cost: str, words: str
+) -> None:
+    """A wrong quantity went without a word beside a right number of events; a wrong number took all days along."""
+    fields = {"quantity": Decimal(7), "external_cost_amount": Decimal("1.25"), "external_cost_currency": "USD"}
+    rows = usage(**fields)
+    then, further = (
+        utc(2026, 10, 5),
+        [row for row in rows if row.timestamp.day in (8, 9, 10) and row.timestamp.hour == 5],
+    )
+    copied = [row.idempotency_key if cause == "duplicates" else None for row in further]
+    given: dict[str, object] = {} if cause == "duplicates" else {"ingested_at": utc(2026, 10, 9)}
+    further = [
+        event(row.timestamp, **fields, **given, **({"idempotency_key": key} if key else {}))
+        for row, key in zip(further, copied, strict=True)
+    ]
+    seen = counted([*rows, *further] if cause == "late events" else rows)
+    paid = [Decimal("1.25") * int(number) for number in seen["events"]]
+    seen.loc[8, "events"] += events
+    seen.loc[8, "quantity"] = str(Decimal(seen.loc[8, "quantity"]) + quantity)
+    paid[8] += Decimal(cost)
+    seen = seen.assign(cost=[str(amount) for amount in paid], currency="USD")
+    period = {"after finalization": {"finalized_at": then}, "late events": {"as_of": then}, "duplicates": {}}[cause]
+    found = findings(examine(make([*rows, *further]), NAME, september(**period), control=seen))
+    explained = [finding for finding in found if dict(finding.facts).get("explained by") == cause]
+    others = [finding for finding in found if finding not in explained]
+    assert {finding.severity for finding in explained} == {"medium"}
+    assert sum(finding.events for finding in explained) == 3 - bool(events or quantity)
+    assert sum(amount for finding in explained for _, amount in finding.amounts) == Decimal("1.25") * (
+        3 - bool(int(cost))
+    )
+    if not words:
+        assert others == []
+        return
+    (finding,) = others
+    assert words in finding.sentence
+    assert finding.sentence.endswith(f", {BESIDE[cause]}.")
+    assert finding.severity == ("medium" if quantity == -1 else "high")
+
+
+def test_totals_that_have_the_later_events_are_compared_with_them(make: Make) -> None:
+    """Of a file that was counted later, the difference of a day is that of all its events."""
+    late = [event(utc(2026, 9, day, 10), quantity=Decimal(9), ingested_at=utc(2026, 10, 9)) for day in (5, 6)]
+    rows = [*usage(quantity=Decimal(7)), *late]
+    seen = counted(rows)
+    seen.loc[4, "quantity"] = "150"
+    (finding,) = findings(examine(make(rows), NAME, september(finalized_at=utc(2026, 10, 5)), control=seen))
+    assert finding.sentence.endswith("The control totals are 150, the ingested events come to 149.")
+
+
+def test_usage_without_a_total_that_came_later_says_so(make: Make) -> None:
+    late = event(utc(2026, 9, 5, 10), customer_id=LARGE, ingested_at=utc(2026, 10, 9))
+    rows = [*usage(customer_id=SMALL), event(utc(2026, 9, 3, 10), customer_id=LARGE)]
+    seen = counted(rows, by_customer=True)
+    (finding,) = findings(examine(make([*rows, late]), NAME, september(finalized_at=utc(2026, 10, 5)), control=seen))
+    assert finding.kind == "no control total"
+    assert finding.sentence.endswith("1 event was ingested; as many arrived after the period was finalized.")
+
+
 def test_days_of_unlike_shares_are_findings_of_their_own(make: Make) -> None:
     events = usage(per_day=100)
     kept = [row for row in events if not (row.timestamp.day == 10 and row.timestamp.hour >= 12)]
@@ -741,6 +819,18 @@ def test_totals_that_differ_both_ways_are_not_those_of_another_zone_unless_these
     assert finding.sentence.startswith("The control totals of calls differ both ways on 31 days")
     assert "48 events missing and 45 too many" in finding.sentence
     assert "no other time zone's days explain that" in finding.sentence
+
+
+def test_a_quantity_alone_among_totals_that_differ_both_ways_is_said(make: Make) -> None:
+    """The 50,000 were in no number of the finding, which was medium."""
+    events = usage(per_day=400, quantity=Decimal(7))
+    seen = counted(events)
+    for day in range(20):
+        seen.loc[day, "events"] += (day % 2) * 2 - 1
+    seen.loc[25, "quantity"] = str(2800 + 50_000)
+    (finding,) = findings(examine(make(events), NAME, september(), control=seen))
+    assert finding.severity == "high"
+    assert "10 too many, 0.38 % in all; 50,000 quantity missing and 0 too much, 57.6 % in all;" in finding.sentence
 
 
 def test_lines_of_a_day_of_another_zone_that_the_period_cuts_are_said(make: Make) -> None:
