@@ -972,6 +972,30 @@ def test_one_metric_in_another_unit_and_a_further_error_are_told_apart(make: Mak
     assert (other.metric_key, days(other)) == ("calls", (date(2026, 9, 5), date(2026, 9, 5)))
 
 
+@pytest.mark.parametrize("factor", [1, 1000])
+@pytest.mark.parametrize("more", [0, 3000])
+def test_the_quantity_beside_a_number_of_events_in_another_unit_is_compared(make: Make, factor: int, more: int) -> None:
+    """It was not looked at: 1,000 times the quantity, or 3,000 too much on a day, went without a word."""
+    events = [replace(row, quantity=row.quantity * 7) for row in uneven() if row.customer_id == JUNE]
+    totals = counted(events)
+    wrong = (totals["day"] == "2026-09-05") & (totals["metric"] == "calls")
+    quantities = zip(totals["quantity"], wrong, strict=True)
+    quantity = [str((Decimal(one) + more * is_wrong) * factor) for one, is_wrong in quantities]
+    result = examine(
+        make(events), NAME, september(), control=totals.assign(events=totals["events"] * 1000, quantity=quantity)
+    )
+    found = {finding.kind: finding for finding in findings(result)}
+    kinds = {"another unit, events": True, "another unit, quantity": factor > 1, "missing quantity": more > 0}
+    assert {*found} == {kind for kind, is_found in kinds.items() if is_found}
+    assert result.outcome is not None
+    sheet = result.outcome.sheet
+    assert sheet is not None
+    assert (sheet["explained_by"] == "").sum() == (1 if more else 0)
+    if more:
+        assert found["missing quantity"].quantity == 3000
+        assert days(found["missing quantity"]) == (date(2026, 9, 5), date(2026, 9, 5))
+
+
 @pytest.mark.parametrize("factor", [Decimal(1000), 1 / Decimal(1024)])
 def test_what_is_missing_beside_another_unit_is_said_in_the_unit_of_the_usage(make: Make, factor: Decimal) -> None:
     """The metric with a further error had no factor: "99.9 % of the quantity is missing", in three findings."""
@@ -1015,7 +1039,8 @@ def test_swapped_columns_of_events_and_quantity_are_one_finding(make: Make) -> N
     assert "of 90 of 90 totals the quantity is exactly the number of events" in finding.sentence
     loss, other = findings(examine(store, NAME, september(), control=wrong))
     assert (loss.severity, loss.metric_key, loss.events) == ("high", "calls", 3)
-    assert "89 of 90 totals" in other.sentence
+    with_costs = findings(examine(store, NAME, september(), control=wrong.assign(cost="0", currency="USD")))
+    assert [finding.sentence for finding in with_costs] == [loss.sentence, other.sentence]
     differing, _ = findings(examine(store, NAME, september(), control=off))
     assert (differing.kind, differing.metric_key) == ("missing quantity", "calls")
     assert days(differing) == days(loss) == (date(2026, 9, 5), date(2026, 9, 5))

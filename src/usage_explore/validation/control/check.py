@@ -160,9 +160,10 @@ def _unknown(examination: Examination, compared: Compared) -> Unknown:
 def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unknown: Unknown) -> list[Finding]:
     """The findings of rows; `explained` gets the causes of rows by their `id`."""
     examination = by_days.examination
-    multiplied = factors.multiples(rows)
-    explained |= {id(row): factors.FACTOR for one in multiplied for row in one.run.rows}
-    rows = factors.left_over(rows, multiplied)
+    multiplied, rows = factors.in_units(rows)
+    left = {(row.day, row.subject) for row in rows if row.status != "matched"}
+    in_other_unit = (row for one in multiplied for row in one.run.rows if (row.day, row.subject) not in left)
+    explained |= {id(row): factors.FACTOR for row in in_other_unit}
     exchanged = swaps(rows, by_days.usage)
     in_swaps = {id(row) for swap in exchanged for row in swap.rows}
     others = currencies.in_other_currencies([row for row in rows if id(row) not in in_swaps], by_days.usage)
