@@ -264,6 +264,28 @@ def test_a_quantity_that_differs_the_other_way_is_said_so(make: Make, events: in
     assert words in finding.sentence
 
 
+@pytest.mark.parametrize(
+    ("fourth", "fifth", "words", "severity"),
+    [
+        (1, 1, "2 events missing, quantity 2. ", "medium"),
+        (90, 1, "2 events missing, quantity 91. ", "high"),
+        (90, -90, "2 events missing, quantity 90 missing and 90 too much. ", "high"),
+    ],
+)
+def test_a_larger_share_of_the_quantity_than_of_the_events_counts(
+    make: Make, fourth: int, fifth: int, words: str, severity: str
+) -> None:
+    """It was medium, and opposite quantities of two days were none."""
+    rows = usage(per_day=24) * 10
+    rows = [replace(row, id=uuid.uuid4(), idempotency_key=str(uuid.uuid4()), quantity=Decimal(1)) for row in rows]
+    seen = counted(rows)
+    for day, quantity in ((3, fourth), (4, fifth)):
+        seen.loc[day, "events"] += 1
+        seen.loc[day, "quantity"] = str(Decimal(seen.loc[day, "quantity"]) + quantity)
+    (finding,) = findings(examine(make(rows), NAME, september(), control=seen))
+    assert (words in finding.sentence, finding.severity) == (True, severity)
+
+
 def test_an_equal_number_with_another_quantity_is_a_finding_on_the_quantity(make: Make) -> None:
     events = usage(quantity=Decimal(10))
     seen = counted(events)

@@ -267,7 +267,10 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
 
 
 def _severity(run: Run, cause: str) -> Severity:
-    severity = "medium" if run.first.status == "no control total" else _severity_of(run.share)
+    shares = [run.share]
+    if run.first.measure == "events":
+        shares.append(part(run.gross("quantity"), run.sums("quantity")[0]))
+    severity = "medium" if run.first.status == "no control total" else _severity_of(max(shares))
     return "medium" if severity == "high" and _is_explanation(cause) else severity
 
 
@@ -327,7 +330,10 @@ def _sentence(examination: Examination, run: Run) -> str:
     side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"
     size = counted(events, "event") if first.measure == "events" else lacking
     of_quantity = f", quantity {in_sentence(quantity)}" if first.measure == "events" and quantity else ""
-    if of_quantity and (total(row.lacking_of("quantity") for row in run.rows) > 0) != is_missing:
+    missing, surplus = run.sides("quantity")
+    if first.measure == "events" and len(run.metrics) == 1 and missing and surplus:
+        of_quantity = f", quantity {in_sentence(missing)} missing and {in_sentence(surplus)} too much"
+    elif of_quantity and bool(missing) != is_missing:
         of_quantity = f", but{of_quantity[1:]} {'too much' if is_missing else 'missing'}"
     return f"{share}: {size} {side}{of_quantity}. The control totals are {control}, the ingested events come to {used}"
 
@@ -416,9 +422,7 @@ def _both_ways_finding(examination: Examination, rows: list[Row], causes: Mappin
 
 
 def _both_ways_words(run: Run, measure: Measure) -> str:
-    lacking = [row.lacking_of(measure) for row in run.rows]
-    missing = total(amount for amount in lacking if amount > 0)
-    surplus = total(amount.copy_negate() for amount in lacking if amount < 0)
+    missing, surplus = run.sides(measure)
     share = percent(part(run.gross(measure), run.sums(measure)[0]))
     side = "many" if measure == "events" else "much"
     return f"{in_sentence(missing)} {measure} missing and {in_sentence(surplus)} too {side}, {share} in all"

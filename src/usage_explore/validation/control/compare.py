@@ -148,9 +148,15 @@ class Run:
         counted = total(Decimal(getattr(row.control, measure, None) or 0) for row in self.rows)
         return counted, total(Decimal(getattr(row.used, measure) or 0) for row in self.rows)
 
+    def sides(self, measure: Measure) -> tuple[Decimal, Decimal]:
+        """What is missing in some rows, and what is too much in others."""
+        lacking = [row.lacking_of(measure) for row in self.rows]
+        surplus = total(amount.copy_negate() for amount in lacking if amount < 0)
+        return total(amount for amount in lacking if amount > 0), surplus
+
     def gross(self, measure: Measure) -> Decimal:
-        """The differences of all rows, unsigned; of lines that leave it blank 0."""
-        return total(row.lacking_of(measure).copy_abs() for row in self.rows)
+        """The differences of all rows, unsigned."""
+        return total(self.sides(measure))
 
     @property
     def share(self) -> Decimal:
