@@ -159,6 +159,84 @@ def test_later_arrivals_explain_what_is_missing(make: Make) -> None:
     assert dict(finding.facts)["explained by"] == "late events"
 
 
+BESIDE = {
+    "after finalization": "without what arrived after the period was finalized",
+    "late events": "with what arrived later than this validation examines",
+    "duplicates": "without what repeats an idempotency key",
+}
+
+
+@pytest.mark.parametrize("cause", BESIDE)
+@pytest.mark.parametrize(
+    ("events", "quantity", "cost", "words"),
+    [
+        (0, 0, "0", ""),
+        (0, 3000, "0", "of the quantity of tokens is missing, 9 Sep 2026: 3,000 missing. "),
+        (0, -1, "0", "of the quantity of tokens is too much, 9 Sep 2026: 1 too much. "),
+        (2, 14, "0", "of tokens is missing, 9 Sep 2026: 2 events missing, quantity 14. "),
+        (-1, 5, "0", "of tokens is too much, 9 Sep 2026: 1 event too many, but quantity 5 missing. "),
+        (0, 0, "30", "of the external cost in USD of tokens is missing, 9 Sep 2026: 30.00 USD missing. "),
+    ],
+)
+def test_a_further_error_beside_events_that_explain_a_day_is_a_finding_of_its_own(
+    make: Make, cause: str, events: int, quantity: int, cost: str, words: str
+) -> None:
+    """A wrong quantity went without a word beside a right number of events; a wrong number took all days along."""
+    fields = {"quantity": Decimal(7), "external_cost_amount": Decimal("1.25"), "external_cost_currency": "USD"}
+    rows = usage(**fields)
+    then, further = (
+        utc(2026, 10, 5),
+        [row for row in rows if row.timestamp.day in (8, 9, 10) and row.timestamp.hour == 5],
+    )
+    copied = [row.idempotency_key if cause == "duplicates" else None for row in further]
+    given: dict[str, object] = {} if cause == "duplicates" else {"ingested_at": utc(2026, 10, 9)}
+    further = [
+        event(row.timestamp, **fields, **given, **({"idempotency_key": key} if key else {}))
+        for row, key in zip(further, copied, strict=True)
+    ]
+    seen = counted([*rows, *further] if cause == "late events" else rows)
+    paid = [Decimal("1.25") * int(number) for number in seen["events"]]
+    seen.loc[8, "events"] += events
+    seen.loc[8, "quantity"] = str(Decimal(seen.loc[8, "quantity"]) + quantity)
+    paid[8] += Decimal(cost)
+    seen = seen.assign(cost=[str(amount) for amount in paid], currency="USD")
+    period = {"after finalization": {"finalized_at": then}, "late events": {"as_of": then}, "duplicates": {}}[cause]
+    found = findings(examine(make([*rows, *further]), NAME, september(**period), control=seen))
+    explained = [finding for finding in found if dict(finding.facts).get("explained by") == cause]
+    others = [finding for finding in found if finding not in explained]
+    assert {finding.severity for finding in explained} == {"medium"}
+    assert sum(finding.events for finding in explained) == 3 - bool(events or quantity)
+    assert sum(amount for finding in explained for _, amount in finding.amounts) == Decimal("1.25") * (
+        3 - bool(int(cost))
+    )
+    if not words:
+        assert others == []
+        return
+    (finding,) = others
+    assert words in finding.sentence
+    assert finding.sentence.endswith(f", {BESIDE[cause]}.")
+    assert finding.severity == ("medium" if quantity == -1 else "high")
+
+
+def test_totals_that_have_the_later_events_are_compared_with_them(make: Make) -> None:
+    """Of a file that was counted later, the difference of a day is that of all its events."""
+    late = [event(utc(2026, 9, day, 10), quantity=Decimal(9), ingested_at=utc(2026, 10, 9)) for day in (5, 6)]
+    rows = [*usage(quantity=Decimal(7)), *late]
+    seen = counted(rows)
+    seen.loc[4, "quantity"] = "150"
+    (finding,) = findings(examine(make(rows), NAME, september(finalized_at=utc(2026, 10, 5)), control=seen))
+    assert finding.sentence.endswith("The control totals are 150, the ingested events come to 149.")
+
+
+def test_usage_without_a_total_that_came_later_says_so(make: Make) -> None:
+    late = event(utc(2026, 9, 5, 10), customer_id=LARGE, ingested_at=utc(2026, 10, 9))
+    rows = [*usage(customer_id=SMALL), event(utc(2026, 9, 3, 10), customer_id=LARGE)]
+    seen = counted(rows, by_customer=True)
+    (finding,) = findings(examine(make([*rows, late]), NAME, september(finalized_at=utc(2026, 10, 5)), control=seen))
+    assert finding.kind == "no control total"
+    assert finding.sentence.endswith("1 event was ingested; as many arrived after the period was finalized.")
+
+
 def test_days_of_unlike_shares_are_findings_of_their_own(make: Make) -> None:
     events = usage(per_day=100)
     kept = [row for row in events if not (row.timestamp.day == 10 and row.timestamp.hour >= 12)]
@@ -184,6 +262,28 @@ def test_a_quantity_that_differs_the_other_way_is_said_so(make: Make, events: in
         seen.loc[day, "quantity"] = str(Decimal(seen.loc[day, "quantity"]) + quantity)
     (finding,) = findings(examine(make(rows), NAME, september(), control=seen))
     assert words in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("fourth", "fifth", "words", "severity"),
+    [
+        (1, 1, "2 events missing, quantity 2. ", "medium"),
+        (90, 1, "2 events missing, quantity 91. ", "high"),
+        (90, -90, "2 events missing, quantity 90 missing and 90 too much. ", "high"),
+    ],
+)
+def test_a_larger_share_of_the_quantity_than_of_the_events_counts(
+    make: Make, fourth: int, fifth: int, words: str, severity: str
+) -> None:
+    """It was medium, and opposite quantities of two days were none."""
+    rows = usage(per_day=24) * 10
+    rows = [replace(row, id=uuid.uuid4(), idempotency_key=str(uuid.uuid4()), quantity=Decimal(1)) for row in rows]
+    seen = counted(rows)
+    for day, quantity in ((3, fourth), (4, fifth)):
+        seen.loc[day, "events"] += 1
+        seen.loc[day, "quantity"] = str(Decimal(seen.loc[day, "quantity"]) + quantity)
+    (finding,) = findings(examine(make(rows), NAME, september(), control=seen))
+    assert (words in finding.sentence, finding.severity) == (True, severity)
 
 
 def test_an_equal_number_with_another_quantity_is_a_finding_on_the_quantity(make: Make) -> None:
@@ -743,6 +843,18 @@ def test_totals_that_differ_both_ways_are_not_those_of_another_zone_unless_these
     assert "no other time zone's days explain that" in finding.sentence
 
 
+def test_a_quantity_alone_among_totals_that_differ_both_ways_is_said(make: Make) -> None:
+    """The 50,000 were in no number of the finding, which was medium."""
+    events = usage(per_day=400, quantity=Decimal(7))
+    seen = counted(events)
+    for day in range(20):
+        seen.loc[day, "events"] += (day % 2) * 2 - 1
+    seen.loc[25, "quantity"] = str(2800 + 50_000)
+    (finding,) = findings(examine(make(events), NAME, september(), control=seen))
+    assert finding.severity == "high"
+    assert "10 too many, 0.38 % in all; 50,000 quantity missing and 0 too much, 57.6 % in all;" in finding.sentence
+
+
 def test_lines_of_a_day_of_another_zone_that_the_period_cuts_are_said(make: Make) -> None:
     """31 October in UTC is longer than Berlin's: its lines, one of which is wrong, were left out without a word."""
     events, totals = of_october("UTC")
@@ -882,6 +994,30 @@ def test_one_metric_in_another_unit_and_a_further_error_are_told_apart(make: Mak
     assert (other.metric_key, days(other)) == ("calls", (date(2026, 9, 5), date(2026, 9, 5)))
 
 
+@pytest.mark.parametrize("factor", [1, 1000])
+@pytest.mark.parametrize("more", [0, 3000])
+def test_the_quantity_beside_a_number_of_events_in_another_unit_is_compared(make: Make, factor: int, more: int) -> None:
+    """It was not looked at: 1,000 times the quantity, or 3,000 too much on a day, went without a word."""
+    events = [replace(row, quantity=row.quantity * 7) for row in uneven() if row.customer_id == JUNE]
+    totals = counted(events)
+    wrong = (totals["day"] == "2026-09-05") & (totals["metric"] == "calls")
+    quantities = zip(totals["quantity"], wrong, strict=True)
+    quantity = [str((Decimal(one) + more * is_wrong) * factor) for one, is_wrong in quantities]
+    result = examine(
+        make(events), NAME, september(), control=totals.assign(events=totals["events"] * 1000, quantity=quantity)
+    )
+    found = {finding.kind: finding for finding in findings(result)}
+    kinds = {"another unit, events": True, "another unit, quantity": factor > 1, "missing quantity": more > 0}
+    assert {*found} == {kind for kind, is_found in kinds.items() if is_found}
+    assert result.outcome is not None
+    sheet = result.outcome.sheet
+    assert sheet is not None
+    assert (sheet["explained_by"] == "").sum() == (1 if more else 0)
+    if more:
+        assert found["missing quantity"].quantity == 3000
+        assert days(found["missing quantity"]) == (date(2026, 9, 5), date(2026, 9, 5))
+
+
 @pytest.mark.parametrize("factor", [Decimal(1000), 1 / Decimal(1024)])
 def test_what_is_missing_beside_another_unit_is_said_in_the_unit_of_the_usage(make: Make, factor: Decimal) -> None:
     """The metric with a further error had no factor: "99.9 % of the quantity is missing", in three findings."""
@@ -925,7 +1061,8 @@ def test_swapped_columns_of_events_and_quantity_are_one_finding(make: Make) -> N
     assert "of 90 of 90 totals the quantity is exactly the number of events" in finding.sentence
     loss, other = findings(examine(store, NAME, september(), control=wrong))
     assert (loss.severity, loss.metric_key, loss.events) == ("high", "calls", 3)
-    assert "89 of 90 totals" in other.sentence
+    with_costs = findings(examine(store, NAME, september(), control=wrong.assign(cost="0", currency="USD")))
+    assert [finding.sentence for finding in with_costs] == [loss.sentence, other.sentence]
     differing, _ = findings(examine(store, NAME, september(), control=off))
     assert (differing.kind, differing.metric_key) == ("missing quantity", "calls")
     assert days(differing) == days(loss) == (date(2026, 9, 5), date(2026, 9, 5))

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -23,9 +22,7 @@ from usage_explore.query import buckets
 from usage_explore.query.filters import CURRENCY
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
-    EARLIER_SIGN_OFF,
     EXPLAINED_BY,
-    FINALIZED,
     MAX_FINDINGS_PER_CHECK,
     Check,
     Examination,
@@ -47,13 +44,12 @@ from usage_explore.validation.control.compare import (
     Measure,
     Row,
     Run,
-    Usage,
-    duplicates_statement,
-    finalized_statement,
-    late_statement,
+    in_order,
     runs,
     statement,
 )
+from usage_explore.validation.control.explained import EXPLANATIONS
+from usage_explore.validation.control.explained import explained as explained_by_events
 from usage_explore.validation.control.swapped import SWAPPED, swap_finding, swap_share, swaps
 from usage_explore.validation.control.zones import (
     MIN_ZONE_SHARE,
@@ -94,16 +90,6 @@ MAX_NAMED_METRICS = 3
 
 Unknown = Mapping[UUID, UUID | None]
 """The customers of whom nothing is known, with the one whose id is near, if there is one."""
-
-LATE, DUPLICATES = "late events", "duplicates"
-SINCE_EARLIER = "since an earlier sign-off"
-_EXPLAINED = {
-    FINALIZED: "; as many arrived after the period was finalized",
-    EARLIER_SIGN_OFF: "; as many arrived after an earlier sign-off, and the last one includes them",
-    SINCE_EARLIER: "; as many arrived after an earlier sign-off, a part of them after the last one, which lacks it",
-    LATE: "; as many arrived later than this validation examines",
-    DUPLICATES: "; as many repeat an idempotency key",
-}
 
 
 def examine(examination: Examination) -> Outcome:
@@ -174,49 +160,49 @@ def _unknown(examination: Examination, compared: Compared) -> Unknown:
 def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unknown: Unknown) -> list[Finding]:
     """The findings of rows; `explained` gets the causes of rows by their `id`."""
     examination = by_days.examination
-    multiplied = factors.multiples(rows)
-    explained |= {id(row): factors.FACTOR for one in multiplied for row in one.run.rows}
-    rows = factors.left_over(rows, multiplied)
+    multiplied, rows = factors.in_units(rows)
+    left = {(row.day, row.subject) for row in rows if row.status != "matched"}
+    in_other_unit = (row for one in multiplied for row in one.run.rows if (row.day, row.subject) not in left)
+    explained |= {id(row): factors.FACTOR for row in in_other_unit}
     exchanged = swaps(rows, by_days.usage)
     in_swaps = {id(row) for swap in exchanged for row in swap.rows}
-    waves = both_ways(row for row in rows if id(row) not in in_swaps)
-    elsewhere = in_swaps.union(id(row) for wave in waves for row in wave)
-    others = currencies.in_other_currencies([row for row in rows if id(row) not in elsewhere], by_days.usage)
-    found = [*runs(others.rest), *others.runs]
-    causes: dict[int, str] = {}
-    if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
-        _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
-    if any(run.first.status == "surplus" for run in found):
-        for signoff in examination.earlier_signoffs:
-            for until, why in ((None, SINCE_EARLIER), (cast("Any", examination.signed_span)[1], EARLIER_SIGN_OFF)):
-                later = by_days.summed(partial(finalized_statement, after=signoff.as_of, until=until))
-                _explain(found, "surplus", later, why, causes)
-        if examination.period.finalized_at is not None:
-            _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
-        _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
-    causes |= {id(run): cause for run in found for row in run.rows if (cause := others.causes.get(id(row)))}
-    explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
+    others = currencies.in_other_currencies([row for row in rows if id(row) not in in_swaps], by_days.usage)
+    single = explained_by_events((row for row in others.rest if id(row) not in others.causes), by_days)
+    causes = {**others.causes, **single.beside}
+    for cause, members in single.by_cause.items():
+        causes |= {id(row): cause for row in members if row.status != "matched"}
+    rest = in_order([*single.left, *(row for row in others.rest if id(row) in others.causes)])
+    waves = both_ways(rest)
+    in_waves = {id(row) for wave in waves for row in wave}
+    found = [run for members in single.by_cause.values() for run in runs(members)]
+    found += [*runs(row for row in rest if id(row) not in in_waves), *others.runs]
+    explained |= {id(row): causes[id(row)] for run in found for row in run.rows if id(row) in causes}
     explained |= {id(row): SWAPPED for swap in exchanged for row in swap.rows if row.status != "matched"}
-    findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
+    findings = [_finding(examination, run, _cause(run, causes), unknown) for run in found]
     for one in multiplied:
         span, severity = _span(examination, one.run.days), _severity_of(one.run.share)
         findings.append(factors.factor_finding(examination, one, span, severity))
     for swap in exchanged:
         span = _span(examination, Run(swap.rows).days)
         findings.append(swap_finding(examination, swap, span, _severity_of(swap_share(swap))))
-    return [*findings, *(_both_ways_finding(examination, wave) for wave in waves)]
+    return [*findings, *(_both_ways_finding(examination, wave, causes) for wave in waves)]
 
 
-def _explain(found: Iterable[Run], status: str, usage: Usage, cause: str, explained: dict[int, str]) -> None:
-    """Note the cause of the runs whose whole difference these events make up."""
-    for run in (run for run in found if run.first.status == status):
-        measure = run.first.measure
-        sums = [usage.get((row.day, row.subject)) for row in run.rows]
-        made_up = total(Decimal(getattr(amounts, measure) or 0) for amounts in sums if amounts is not None)
-        lacking = total(row.lacking for row in run.rows).copy_abs()
-        rounding = total(row.control.rounding for row in run.rows if row.control is not None)
-        if made_up and Decimal(difference(made_up, lacking)).copy_abs() <= rounding:
-            explained[id(run)] = cause
+def _cause(run: Run, causes: Mapping[int, str]) -> str:
+    """The cause of a run, the first of its rows that has one; "" without any."""
+    return next((causes[id(row)] for row in run.rows if id(row) in causes), "")
+
+
+def _is_explanation(cause: str) -> bool:
+    """Whether the cause makes up all of a difference, rather than saying with, or without, which events it is."""
+    return cause in EXPLANATIONS or currencies.is_explanation(cause)
+
+
+def _why(cause: str) -> str:
+    """The words of a cause in a sentence."""
+    if currencies.is_explanation(cause):
+        return f"; exactly as much is there {cause}: the currency of one of both is wrong"
+    return EXPLANATIONS.get(cause) or (f", {cause}" if cause else "")
 
 
 def _nothing_compared(examination: Examination, reason: str) -> Outcome:
@@ -253,8 +239,7 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
         share = {"share": examination.cost_share(currency, lacking), "share_of": f"cost in {data_value(currency)}"}
     elif first.measure == "quantity" and metric is not None and quantity is not None:
         share = quantity_share(examination, {metric: quantity})
-    why = _EXPLAINED.get(cause) or currencies.currency_words(cause)
-    sentence = f"{_sentence(examination, run)}{why}{unknown_words(customer, unknown)}"
+    sentence = f"{_sentence(examination, run)}{_why(cause)}{unknown_words(customer, unknown)}"
     return Finding(
         check=NAME,
         kind=first.status if first.control is None else f"{first.status} {first.measure}",
@@ -282,8 +267,11 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
 
 
 def _severity(run: Run, cause: str) -> Severity:
-    severity = "medium" if run.first.status == "no control total" else _severity_of(run.share)
-    return "medium" if severity == "high" and currencies.is_explanation(cause) else severity
+    shares = [run.share]
+    if run.first.measure == "events":
+        shares.append(part(run.gross("quantity"), run.sums("quantity")[0]))
+    severity = "medium" if run.first.status == "no control total" else _severity_of(max(shares))
+    return "medium" if severity == "high" and _is_explanation(cause) else severity
 
 
 def _severity_of(share: Decimal) -> Severity:
@@ -342,7 +330,10 @@ def _sentence(examination: Examination, run: Run) -> str:
     side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"
     size = counted(events, "event") if first.measure == "events" else lacking
     of_quantity = f", quantity {in_sentence(quantity)}" if first.measure == "events" and quantity else ""
-    if of_quantity and (total(row.lacking_of("quantity") for row in run.rows) > 0) != is_missing:
+    missing, surplus = run.sides("quantity")
+    if first.measure == "events" and len(run.metrics) == 1 and missing and surplus:
+        of_quantity = f", quantity {in_sentence(missing)} missing and {in_sentence(surplus)} too much"
+    elif of_quantity and bool(missing) != is_missing:
         of_quantity = f", but{of_quantity[1:]} {'too much' if is_missing else 'missing'}"
     return f"{share}: {size} {side}{of_quantity}. The control totals are {control}, the ingested events come to {used}"
 
@@ -391,16 +382,15 @@ def _named(metrics: list[str]) -> str:
     return f"{len(metrics):,} metrics" if len(metrics) > MAX_NAMED_METRICS else listed(metrics)
 
 
-def _both_ways_finding(examination: Examination, rows: list[Row]) -> Finding:
+def _both_ways_finding(examination: Examination, rows: list[Row], causes: Mapping[int, str]) -> Finding:
     """One finding on totals of one subject of which some days lack and others exceed, by no other time zone's days."""
     run = Run(rows)
     since, until = _span(examination, run.days)
     measure: Measure = "events" if any(row.measure == "events" for row in rows) else "quantity"
-    lacking = [row.lacking_of(measure) for row in rows]
-    missing = total(amount for amount in lacking if amount > 0)
-    surplus = total(amount.copy_negate() for amount in lacking if amount < 0)
-    gross = total((missing, surplus))
-    share = part(gross, run.sums(measure)[0])
+    gross, words = run.gross(measure), [_both_ways_words(run, measure)]
+    if measure == "events" and run.gross("quantity"):
+        words.append(_both_ways_words(run, "quantity"))
+    share = max(part(run.gross(one), run.sums(one)[0]) for one in (measure, "quantity"))
     of_metric = listed(run.metrics) if measure == "events" else f"the quantity of {listed(run.metrics)}"
     customer = next(iter(run.customers), None)
     whose = "" if customer is None else f" of customer {customer}"
@@ -410,8 +400,7 @@ def _both_ways_finding(examination: Examination, rows: list[Row]) -> Finding:
         kind=f"both ways {measure}",
         severity=_severity_of(share),
         sentence=f"The control totals of {of_metric}{whose} differ both ways on {counted(len(run.days), 'day')},"
-        f" {span_in(since, until, examination.period.zone)}: {in_sentence(missing)} {measure} missing and"
-        f" {in_sentence(surplus)} too {'many' if measure == 'events' else 'much'}, {percent(share)} in all; no other"
+        f" {span_in(since, until, examination.period.zone)}: {'; '.join(words)}{_why(_cause(run, causes))}; no other"
         " time zone's days explain that.",
         since=since,
         until=until,
@@ -430,6 +419,13 @@ def _both_ways_finding(examination: Examination, rows: list[Row]) -> Finding:
         facts=tuple(_facts(run)),
         **events_share(examination, affected, run.metrics[0]),
     )
+
+
+def _both_ways_words(run: Run, measure: Measure) -> str:
+    missing, surplus = run.sides(measure)
+    share = percent(part(run.gross(measure), run.sums(measure)[0]))
+    side = "many" if measure == "events" else "much"
+    return f"{in_sentence(missing)} {measure} missing and {in_sentence(surplus)} too {side}, {share} in all"
 
 
 def _sheet(rows: list[Row], causes: dict[int, str]) -> pd.DataFrame:

@@ -148,6 +148,16 @@ class Run:
         counted = total(Decimal(getattr(row.control, measure, None) or 0) for row in self.rows)
         return counted, total(Decimal(getattr(row.used, measure) or 0) for row in self.rows)
 
+    def sides(self, measure: Measure) -> tuple[Decimal, Decimal]:
+        """What is missing in some rows, and what is too much in others."""
+        lacking = [row.lacking_of(measure) for row in self.rows]
+        surplus = total(amount.copy_negate() for amount in lacking if amount < 0)
+        return total(amount for amount in lacking if amount > 0), surplus
+
+    def gross(self, measure: Measure) -> Decimal:
+        """The differences of all rows, unsigned."""
+        return total(self.sides(measure))
+
     @property
     def share(self) -> Decimal:
         """The difference as a share of the control totals, unsigned."""
@@ -304,8 +314,12 @@ def compare(placed: Placed, usage: Usage) -> Compared:
             unlisted.add(day)
         else:
             rows.append(Row(day, subject, None, used))
-    rows.sort(key=lambda row: (*map(str, row.subject), row.day))
-    return Compared(rows, uncounted, unlisted)
+    return Compared(in_order(rows), uncounted, unlisted)
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """The rows by subject and day, as `runs` takes them."""
+    return sorted(rows, key=lambda row: (*map(str, row.subject), row.day))
 
 
 def runs(rows: Iterable[Row]) -> list[Run]:

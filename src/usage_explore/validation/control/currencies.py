@@ -15,8 +15,8 @@ from usage_explore.formatting import data_value
 from usage_explore.validation.control.compare import Row, Run, Status, Usage, across_customers
 from usage_explore.validation.control.placed import Subject
 
-_WITH = "with what is there in "
-"""Begins the cause of totals whose difference is beyond what is there in another currency: it does not explain it."""
+_IN = "in "
+"""Begins the cause of totals whose whole difference is there in another currency."""
 
 _MIN_UNITS = 100
 """Units of the last decimal that a part of a total in another currency must have: fewer agree by chance."""
@@ -70,7 +70,7 @@ def in_other_currencies(rows: list[Row], usage: Usage) -> InOtherCurrencies:
                 counterparts.add((row.day, row.subject))
             else:
                 rest[id(row)] = both
-                causes[id(both)] = f"{_WITH}{data_value(there)}"
+                causes[id(both)] = f"with what is there in {data_value(there)}"
     for key in counterparts:
         if key in at:
             rest.pop(id(at[key]), None)
@@ -80,20 +80,13 @@ def in_other_currencies(rows: list[Row], usage: Usage) -> InOtherCurrencies:
         for row in sorted(members, key=lambda row: row.day):
             alike.setdefault((row.subject.customer_id, row.subject.currency, row.status), []).append(row)
         runs += across_customers([Run(each) for each in alike.values()])
-        causes |= {id(row): f"in {data_value(code)}" for row in members}
+        causes |= {id(row): f"{_IN}{data_value(code)}" for row in members}
     return InOtherCurrencies(runs, list(rest.values()), causes)
 
 
 def is_explanation(cause: str) -> bool:
-    """Whether the cause of a difference makes up all of it."""
-    return bool(cause) and not cause.startswith(_WITH)
-
-
-def currency_words(cause: str) -> str:
-    """The words of a cause."""
-    if cause.startswith(_WITH):
-        return f", {cause}"
-    return f"; exactly as much is there {cause}: the currency of one of both is wrong" if cause else ""
+    """Whether all of a difference is there in another currency."""
+    return cause.startswith(_IN)
 
 
 def _is_less(row: Row) -> bool:

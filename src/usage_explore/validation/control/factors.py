@@ -21,7 +21,7 @@ from usage_explore.decimals import exact_product
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
-from usage_explore.validation.control.compare import AGGREGATED, NAME, Measure, Row, Run
+from usage_explore.validation.control.compare import AGGREGATED, NAME, Measure, Row, Run, in_order
 from usage_explore.validation.control.placed import Control, Subject
 from usage_explore.validation.reconciliation.amounts import decimal
 from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS
@@ -120,6 +120,24 @@ def _parts(members: list[Row], fits: set[int]) -> list[list[Row]]:
             if part is members:
                 break
     return found
+
+
+def in_units(rows: list[Row]) -> tuple[list[Multiple], list[Row]]:
+    """The totals that are a multiple of the usage, and what is left of all in its unit: other rows, and quantities
+    beside multiples of the number of events, which may be of another unit themselves.
+    """
+    found = multiples(rows)
+    quantities = [
+        replace(row, control=replace(row.control, events=None))
+        for one in found
+        for row in one.run.rows
+        if one.measure == "events" and row.control is not None and row.control.quantity is not None
+    ]
+    is_every = all(one.is_every for one in found)
+    more = [one._replace(is_every=is_every and one.is_every) for one in multiples(quantities)]
+    of_subjects = {row.subject: one for one in more for row in one.run.rows}
+    left = [_in_unit(row, one) if (one := of_subjects.get(row.subject)) else row for row in left_over(rows, found)]
+    return [*found, *more], in_order([*left, *left_over(quantities, more)])
 
 
 def left_over(rows: Iterable[Row], multiplied: Iterable[Multiple]) -> list[Row]:

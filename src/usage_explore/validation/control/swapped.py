@@ -145,9 +145,9 @@ def exchanged_columns(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """
     found: list[Row] = []
     exchanged: list[Row] = []
-    groups: dict[str | None, list[Row]] = {}
+    groups: dict[_Of, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row.subject.metric_key, []).append(row)
+        groups.setdefault((row.subject.metric_key, row.subject.currency), []).append(row)
     for members in groups.values():
         both = [row for row in members if row.control and None not in (row.control.events, row.control.quantity)]
         fitting = [row for row in both if row.status in ("missing", "surplus") and _is_exchanged(row)]
