@@ -330,6 +330,46 @@ def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, 
     assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
 
 
+@pytest.mark.parametrize(
+    ("zone", "offset", "withdrawn", "words"),
+    [
+        ("America/Los_Angeles", "-07:00", "2026-09-30 23", "start of September 2026 (UTC), before the file's first"),
+        ("Asia/Kolkata", "+05:30", "2026-09-01 00", "end of September 2026 (UTC), after the file's last"),
+    ],
+)
+@pytest.mark.parametrize("by_month", [True, False])
+def test_a_month_of_another_zone_of_which_the_edge_is_withdrawn_replaces_no_other(
+    load, zone, offset, withdrawn, words, by_month
+):
+    """A September of Los Angeles without events of its last hours deleted those of August in September by UTC."""
+    head, *rows = AUGUST_AND_SEPTEMBER.replace("2026-08-30", "2026-08-31").splitlines()
+    rows += [row.replace("2026-09", "2026-10") for row in rows if "2026-09" in row] if zone == "Asia/Kolkata" else []
+    months = (["2026-08"], ["2026-09"], ["2026-10"]) if by_month else (["2026"],)
+    for prefixes in months:
+        own = [row for row in rows if row.startswith(tuple(prefixes))]
+        load.csv("\n".join([head, *own, ""]), timezone=zone)
+    september = [row for row in rows if "2026-09" in row and withdrawn not in row]
+    restated = "\n".join([head, *(row.replace(":15,", f":15:00{offset},") for row in september), ""])
+    with pytest.raises(LoadError) as refused:
+        load.csv(restated, replace_by=["source"])
+    assert f"1 stored event of source 'meter' at the {words}" in str(refused.value)
+    assert "Name the time zone of the file's months with --timezone" in str(refused.value)
+    load.connection.rollback()
+    assert load.count() == len(rows)
+    assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
+
+
+@pytest.mark.parametrize("withdrawn", ["2026-09-01 00", "2026-09-30 23"])
+@pytest.mark.parametrize("by_month", [True, False])
+def test_an_edge_that_is_withdrawn_of_a_month_of_utc_is_replaced(load, withdrawn, by_month):
+    head, *rows = AUGUST_AND_SEPTEMBER.replace("2026-08-30", "2026-08-31").replace(":15,", ":15:00Z,").splitlines()
+    rows += [row.replace("2026-09", "2026-10") for row in rows if "2026-09" in row]
+    for prefix in ("2026-08", "2026-09", "2026-10") if by_month else ("2026",):
+        load.csv("\n".join([head, *(row for row in rows if row.startswith(prefix)), ""]))
+    september = [row for row in rows if "2026-09" in row and withdrawn not in row]
+    assert load.csv("\n".join([head, *september, ""]), replace_by=["source"]).superseded == 1
+
+
 def of_sources(*rows: tuple[UUID, str, str]) -> str:
     """Rows of (organization, source, day or time) as CSV."""
     header = "organization_id,timestamp,customer_id,metric_key,quantity,source\n"

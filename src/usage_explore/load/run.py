@@ -270,6 +270,11 @@ def _load(
             raise LoadError(f"{path_text(source.path)}: {why}; nothing was loaded")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
         already_there, changed, changed_columns = stage.settle_repeats(scope, file.zone)
+        if (doubt := stage.superseded.doubt) and file.mapping.timezone is None:
+            raise LoadError(
+                f"{path_text(source.path)}: replace: {doubt}; nothing was loaded. Name the time zone of the file's"
+                " months with --timezone, such as --timezone America/Los_Angeles, or --timezone UTC"
+            )
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
