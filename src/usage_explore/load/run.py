@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import ShowProgress, progress_bar
-from usage_explore.db.catalog import organizations, relation
+from usage_explore.db.catalog import organizations, placed, relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.names import own_names
 from usage_explore.db.owners import refusal
@@ -30,6 +30,7 @@ from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy
 from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
+from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
@@ -288,6 +289,10 @@ def _load(
                 " table, where the column"
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
+        hour = 0
+        if already_there and stage.first and stage.last:
+            span = stage.organizations, stage.first, stage.last
+            hour = repeated_hour(connection, STAGE, identifier(placed(connection, table)), *span)
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
     report = FileReport(
@@ -308,6 +313,7 @@ def _load(
         notes=(
             *(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
             *([f"no names were kept: {why}"] if (why := refusal(connection, names.info["events"], names)) else ()),
+            *repeated_hour_notes(hour),
             *currency_warnings(stage.without_currency, file, mapper),
         ),
         first=stage.first,
