@@ -28,6 +28,7 @@ from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
 from usage_explore.load.currency_columns import currency_warnings
+from usage_explore.load.doubtful_ids import staged_totals, stored_in_another_form
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
 from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
@@ -270,6 +271,7 @@ def _load(
         if why := refusal(connection, table, table):
             raise LoadError(f"{path_text(source.path)}: {why}; nothing was loaded")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
+        doubtful = staged_totals(connection, STAGE, mapper)
         already_there, changed, changed_columns = stage.settle_repeats(scope, file.zone)
         if (doubt := stage.superseded.doubt) and file.mapping.timezone is None:
             raise LoadError(
@@ -289,6 +291,7 @@ def _load(
                 " table, where the column"
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
+        doubtful += stored_in_another_form(connection, table, names, stage.organizations, mapper)
         hour = 0
         if already_there and stage.first and stage.last:
             span = stage.organizations, stage.first, stage.last
@@ -313,6 +316,7 @@ def _load(
         notes=(
             *(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
             *([f"no names were kept: {why}"] if (why := refusal(connection, names.info["events"], names)) else ()),
+            *doubtful,
             *repeated_hour_notes(hour),
             *currency_warnings(stage.without_currency, file, mapper),
         ),
