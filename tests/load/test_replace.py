@@ -370,6 +370,43 @@ def test_an_edge_that_is_withdrawn_of_a_month_of_utc_is_replaced(load, withdrawn
     assert load.csv("\n".join([head, *september, ""]), replace_by=["source"]).superseded == 1
 
 
+@pytest.mark.parametrize(
+    ("stored", "again"), [("acc-1", "ACC-1"), ("acc-1", '"acc-1 "'), ("007", "7"), ("é", "É"), (None, "acc-1")]
+)
+def test_a_source_that_is_stored_in_another_spelling_is_not_loaded_beside_itself(load, stored, again):
+    """All of it was counted twice, and the advice was to load it with --replace, which was just done."""
+
+    def text(source: str | None) -> str:
+        name = "meter" if source is None else source
+        every = AUGUST_AND_SEPTEMBER.replace("meter", name)
+        return every if source is not None else every.replace(",source", "").replace(",meter", "")
+
+    load.csv(text(stored), timezone="UTC")
+    with pytest.raises(LoadError) as refused:
+        load.csv(text(again), timezone="UTC", replace_by=["source"])
+    hint = "such as --replace-by customer_id" if stored is None else f"have source {stored!r}, which would stay"
+    assert hint in str(refused.value)
+    load.connection.rollback()
+    assert load.count() == 120
+    replace_by = ["customer_id"] if stored is None else ["source"]
+    load.csv(text(again if stored is None else stored), timezone="UTC", replace_by=replace_by)
+    assert load.count() == 120
+
+
+@pytest.mark.parametrize("other", ["ACC-2", "acc-10", "", "17", "acc 1"])
+def test_another_source_is_loaded_beside_a_stored_one(load, other):
+    """So is one that looks alike, once it has stored events of its own, and one beside events without a source."""
+    head, *rows = AUGUST_AND_SEPTEMBER.splitlines()
+    load.csv("\n".join([head, *rows, ""]).replace("meter", "acc-1"), timezone="UTC")
+    load.csv("\n".join([head, *rows, ""]).replace("meter", "7").replace(",calls", ",gb"), timezone="UTC")
+    load.csv("timestamp,customer_id,metric_key,quantity\n2026-08-03,a,calls,99\n", timezone="UTC")
+    if other:
+        load.csv("\n".join([head, *rows, ""]).replace("meter", other), timezone="UTC", replace_by=["source"])
+    load.csv("\n".join([head, *rows, ""]).replace("meter", "ACC-1"), timezone="UTC")
+    load.csv("\n".join([head, *rows[1:], ""]).replace("meter", "ACC-1"), timezone="UTC", replace_by=["source"])
+    assert load.count() == 1 + 120 * (4 if other else 3) - 1
+
+
 def of_sources(*rows: tuple[UUID, str, str]) -> str:
     """Rows of (organization, source, day or time) as CSV."""
     header = "organization_id,timestamp,customer_id,metric_key,quantity,source\n"

@@ -269,7 +269,7 @@ def _value(alias: str, column: str) -> sql.Composable:
     ).format(text=text, local=f"^{time}$", zoned=f"^{time}{offset}$")
 
 
-def _source(alias: str, columns: Sequence[str]) -> sql.Composable:
+def source_texts(alias: str, columns: Sequence[str]) -> sql.Composable:
     """SQL for the columns of a row's `Source`."""
     return sql.SQL(", ").join([sql.Identifier(alias, "organization_id"), *(_value(alias, each) for each in columns)])
 
@@ -320,8 +320,8 @@ def _beside(
             now=_month("t"),
             right=_month_in(sql.Literal(zone)),
             table=identifier(events),
-            texts=_source("t", columns),
-            staged=_source("s", columns),
+            texts=source_texts("t", columns),
+            staged=source_texts("s", columns),
             stage=stage,
         )
         rows = connection.execute(statement, {**bounds, "moved": [*moved], "number": len(bounds["months"]) - 1})
@@ -338,7 +338,7 @@ def _kept(
     bounds: Mapping[str, Any],
 ) -> int:
     """The number of stored events that are in a replaced month of their source, and in none by the `month`."""
-    source = _source("t", columns)
+    source = source_texts("t", columns)
     statement = sql.SQL(
         "SELECT count(*), {now} AS now, {month} AS month, {source} FROM {table} t WHERE t.ingested_at = ANY (%(loads)s)"
         " AND t.organization_id = ANY (%(organizations)s) AND t.timestamp >= %(since)s AND t.timestamp < %(until)s"
@@ -356,7 +356,7 @@ def _months_of(
     connection: Connection, stage: sql.Identifier, columns: Sequence[str], starts: Sequence[datetime]
 ) -> _Spans:
     """The staged rows by source and month."""
-    source = _source("s", columns)
+    source = source_texts("s", columns)
     statement = sql.SQL(
         "SELECT min(s.timestamp), max(s.timestamp), {month}, {source} FROM {stage} s GROUP BY {month}, {source}"
     ).format(month=_month("s"), source=source, stage=stage)
@@ -473,7 +473,7 @@ def _has_other_months(
         " AND t.timestamp >= '1970-01-01Z' AND t.timestamp < '2200-01-01Z' GROUP BY t.ingested_at"
     ).format(
         table=identifier(events),
-        texts=_source("t", columns),
+        texts=source_texts("t", columns),
         values=sql.SQL(", ").join([sql.Literal(source[0]), *map(sql.Literal, source[1:])]),
     )
     rows = connection.execute(statement, {"since": beside[0], "until": beside[1], "organization": source[0]}).fetchall()

@@ -35,6 +35,7 @@ from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
+from usage_explore.load.scope_spelling import missed_source
 from usage_explore.load.signed import SignOffs, signed_warnings
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
@@ -268,6 +269,8 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
+        if scope and (missed := missed_source(connection, STAGE, identifier(placed(connection, table)), scope)):
+            raise LoadError(f"{path_text(source.path)}: replace: {missed}; nothing was loaded")
         if why := refusal(connection, table, table):
             raise LoadError(f"{path_text(source.path)}: {why}; nothing was loaded")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
