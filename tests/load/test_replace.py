@@ -151,6 +151,21 @@ def test_usage_of_another_model_is_no_file_that_is_loaded_again(load):
     assert "warning" not in str(report)
 
 
+@pytest.mark.parametrize("rows", [1, 120])
+def test_credits_of_stored_events_are_not_advised_to_replace_them(load, rows):
+    """The advice was to load the credits with --replace, which deletes the usage."""
+    head, *lines = AUGUST_AND_SEPTEMBER.splitlines()
+    load.csv("\n".join([head, *lines, ""]), timezone="UTC")
+    credits = [line.replace("calls,", "calls,-") for line in lines[:rows]]
+    report = load.csv("\n".join([head, *credits, ""]), timezone="UTC")
+    assert (report.restated, report.credits) == (rows, rows)
+    says = f"{rows} rows negate" if rows > 1 else "1 row negates"
+    assert f"{says} the quantity of a stored event, as credits do; both count" in str(report)
+    assert "--replace" not in str(report)
+    restated = [line.replace("calls,", "calls,1") for line in lines]
+    assert "a restated export is counted twice" in str(load.csv("\n".join([head, *restated, ""]), timezone="UTC"))
+
+
 def test_a_growing_export_brings_no_warning(load):
     focus(load, row("a", "1.5"), row("a", "2.5"))
     grown = focus(load, row("a", "1.5"), row("a", "2.5"), row("a", "3.5"))
