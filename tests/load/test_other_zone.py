@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -48,6 +49,41 @@ def test_a_file_that_is_loaded_again_in_another_zone_is_warned_of(load_again, fi
     assert 700 < report.other_zone <= report.loaded <= 720  # times when clocks change need not be clear
     assert report.restated == report.loaded_again == 0
     assert "at times that another time zone gives" in str(report)
+
+
+def local(zone: str, form: str, quantity: Quantity, *, hours: int = 240) -> str:
+    """The hourly meter with the clock times of a zone, with offsets where the form has them."""
+    lines = ["customer_id,metric_key,quantity,timestamp"]
+    for hour in range(hours):
+        time = (START + hour * HOUR).astimezone(ZoneInfo(zone))
+        lines += [f"c{customer},calls,{quantity(customer, hour)},{time:{form}}" for customer in range(3)]
+    return "\n".join(lines) + "\n"
+
+
+LOCAL, WITH_OFFSETS = "%F %T", "%FT%T%z"
+TWICE = "the hour that a clock shows twice when summer time ends"
+
+
+@pytest.mark.parametrize("quantity", [varied, steady])
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles"])
+@pytest.mark.parametrize("forms", [(LOCAL, WITH_OFFSETS), (WITH_OFFSETS, LOCAL)])
+def test_the_repeated_hour_of_a_file_with_local_times_and_with_offsets_is_warned_of(load_again, zone, quantity, forms):
+    """Its events were counted twice without a word: of local times both hours are the first one."""
+    texts = [local(zone, form, quantity, hours=400) for form in forms]
+    assert TWICE not in str(load_again.csv(texts[0], timezone=zone))
+    report = load_again.csv(texts[1], timezone=zone)
+    assert report.loaded == 3
+    assert f"3 rows equal stored events at the other instant of {TWICE}" in str(report)
+
+
+@pytest.mark.parametrize("quantity", [varied, steady])
+@pytest.mark.parametrize("form", [LOCAL, WITH_OFFSETS])
+@pytest.mark.parametrize("hours", [120, 121, 122, 240])
+def test_a_growing_file_does_not_repeat_the_hour_that_a_clock_shows_twice(load_again, quantity, form, hours):
+    for until in (hours, 400):
+        assert TWICE not in str(
+            load_again.csv(local("Europe/Berlin", form, quantity, hours=until), timezone="Europe/Berlin")
+        )
 
 
 def keyed(text: str, key: Callable[[int, str], str]) -> str:

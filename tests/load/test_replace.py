@@ -151,6 +151,21 @@ def test_usage_of_another_model_is_no_file_that_is_loaded_again(load):
     assert "warning" not in str(report)
 
 
+@pytest.mark.parametrize("rows", [1, 120])
+def test_credits_of_stored_events_are_not_advised_to_replace_them(load, rows):
+    """The advice was to load the credits with --replace, which deletes the usage."""
+    head, *lines = AUGUST_AND_SEPTEMBER.splitlines()
+    load.csv("\n".join([head, *lines, ""]), timezone="UTC")
+    credits = [line.replace("calls,", "calls,-") for line in lines[:rows]]
+    report = load.csv("\n".join([head, *credits, ""]), timezone="UTC")
+    assert (report.restated, report.credits) == (rows, rows)
+    says = f"{rows} rows negate" if rows > 1 else "1 row negates"
+    assert f"{says} the quantity of a stored event, as credits do; both count" in str(report)
+    assert "--replace" not in str(report)
+    restated = [line.replace("calls,", "calls,1") for line in lines]
+    assert "a restated export is counted twice" in str(load.csv("\n".join([head, *restated, ""]), timezone="UTC"))
+
+
 def test_a_growing_export_brings_no_warning(load):
     focus(load, row("a", "1.5"), row("a", "2.5"))
     grown = focus(load, row("a", "1.5"), row("a", "2.5"), row("a", "3.5"))
@@ -328,6 +343,83 @@ def test_a_month_of_which_the_file_has_only_an_edge_is_not_replaced(load, zone, 
     load.connection.rollback()
     assert load.count() == before
     assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset", "withdrawn", "words"),
+    [
+        ("America/Los_Angeles", "-07:00", "2026-09-30 23", "start of September 2026 (UTC), before the file's first"),
+        ("Asia/Kolkata", "+05:30", "2026-09-01 00", "end of September 2026 (UTC), after the file's last"),
+    ],
+)
+@pytest.mark.parametrize("by_month", [True, False])
+def test_a_month_of_another_zone_of_which_the_edge_is_withdrawn_replaces_no_other(
+    load, zone, offset, withdrawn, words, by_month
+):
+    """A September of Los Angeles without events of its last hours deleted those of August in September by UTC."""
+    head, *rows = AUGUST_AND_SEPTEMBER.replace("2026-08-30", "2026-08-31").splitlines()
+    rows += [row.replace("2026-09", "2026-10") for row in rows if "2026-09" in row] if zone == "Asia/Kolkata" else []
+    months = (["2026-08"], ["2026-09"], ["2026-10"]) if by_month else (["2026"],)
+    for prefixes in months:
+        own = [row for row in rows if row.startswith(tuple(prefixes))]
+        load.csv("\n".join([head, *own, ""]), timezone=zone)
+    september = [row for row in rows if "2026-09" in row and withdrawn not in row]
+    restated = "\n".join([head, *(row.replace(":15,", f":15:00{offset},") for row in september), ""])
+    with pytest.raises(LoadError) as refused:
+        load.csv(restated, replace_by=["source"])
+    assert f"1 stored event of source 'meter' at the {words}" in str(refused.value)
+    assert "Name the time zone of the file's months with --timezone" in str(refused.value)
+    load.connection.rollback()
+    assert load.count() == len(rows)
+    assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
+
+
+@pytest.mark.parametrize("withdrawn", ["2026-09-01 00", "2026-09-30 23"])
+@pytest.mark.parametrize("by_month", [True, False])
+def test_an_edge_that_is_withdrawn_of_a_month_of_utc_is_replaced(load, withdrawn, by_month):
+    head, *rows = AUGUST_AND_SEPTEMBER.replace("2026-08-30", "2026-08-31").replace(":15,", ":15:00Z,").splitlines()
+    rows += [row.replace("2026-09", "2026-10") for row in rows if "2026-09" in row]
+    for prefix in ("2026-08", "2026-09", "2026-10") if by_month else ("2026",):
+        load.csv("\n".join([head, *(row for row in rows if row.startswith(prefix)), ""]))
+    september = [row for row in rows if "2026-09" in row and withdrawn not in row]
+    assert load.csv("\n".join([head, *september, ""]), replace_by=["source"]).superseded == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "again"), [("acc-1", "ACC-1"), ("acc-1", '"acc-1 "'), ("007", "7"), ("é", "É"), (None, "acc-1")]
+)
+def test_a_source_that_is_stored_in_another_spelling_is_not_loaded_beside_itself(load, stored, again):
+    """All of it was counted twice, and the advice was to load it with --replace, which was just done."""
+
+    def text(source: str | None) -> str:
+        name = "meter" if source is None else source
+        every = AUGUST_AND_SEPTEMBER.replace("meter", name)
+        return every if source is not None else every.replace(",source", "").replace(",meter", "")
+
+    load.csv(text(stored), timezone="UTC")
+    with pytest.raises(LoadError) as refused:
+        load.csv(text(again), timezone="UTC", replace_by=["source"])
+    hint = "such as --replace-by customer_id" if stored is None else f"have source {stored!r}, which would stay"
+    assert hint in str(refused.value)
+    load.connection.rollback()
+    assert load.count() == 120
+    replace_by = ["customer_id"] if stored is None else ["source"]
+    load.csv(text(again if stored is None else stored), timezone="UTC", replace_by=replace_by)
+    assert load.count() == 120
+
+
+@pytest.mark.parametrize("other", ["ACC-2", "acc-10", "", "17", "acc 1"])
+def test_another_source_is_loaded_beside_a_stored_one(load, other):
+    """So is one that looks alike, once it has stored events of its own, and one beside events without a source."""
+    head, *rows = AUGUST_AND_SEPTEMBER.splitlines()
+    load.csv("\n".join([head, *rows, ""]).replace("meter", "acc-1"), timezone="UTC")
+    load.csv("\n".join([head, *rows, ""]).replace("meter", "7").replace(",calls", ",gb"), timezone="UTC")
+    load.csv("timestamp,customer_id,metric_key,quantity\n2026-08-03,a,calls,99\n", timezone="UTC")
+    if other:
+        load.csv("\n".join([head, *rows, ""]).replace("meter", other), timezone="UTC", replace_by=["source"])
+    load.csv("\n".join([head, *rows, ""]).replace("meter", "ACC-1"), timezone="UTC")
+    load.csv("\n".join([head, *rows[1:], ""]).replace("meter", "ACC-1"), timezone="UTC", replace_by=["source"])
+    assert load.count() == 1 + 120 * (4 if other else 3) - 1
 
 
 def of_sources(*rows: tuple[UUID, str, str]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from decimal import Decimal
 
 import pytest
 
 from usage_explore.errors import LoadError
 from usage_explore.files.values import number_text
+from usage_explore.load import LoadOptions, check_file
 
 COLUMNS = "customer_id,metric_key,quantity,timestamp,idempotency_key"
 GOOD = "00000000-0000-4000-8000-0000000000c1,tokens,1,2026-01-31T08:00:00Z,k1"
@@ -240,3 +242,54 @@ def test_faults_are_grouped_by_column_and_reason_with_three_examples(load_again)
 def test_zero_has_no_digits_too_many(zero: str) -> None:
     assert Decimal(number_text(zero)) == 0
     assert len(number_text(zero)) < 10
+
+
+IN_OCTOBER = "customer_id,metric_key,quantity,timestamp,product_id\n"
+WITH_U, WITH_MARK = "M\u00fcller", "Mu\u0308ller"
+
+
+def in_october(*rows: str) -> str:
+    """CSV of rows of "customer,metric,quantity", and the product where one follows."""
+    parts = [(*row.split(","), "")[:4] for row in rows]
+    return IN_OCTOBER + "".join(f"{who},{what},{much},2026-10-03T10:00:00Z,{of}\n" for who, what, much, of in parts)
+
+
+def both(load, text: str, **options) -> list[str]:
+    """The warnings of a load, of which those of the check are the same."""
+    checked = check_file(load.file("checked.csv", text), LoadOptions(**options))
+    warned = [note for note in load.csv(text, **options).notes if note.startswith("warning")]
+    assert [note for note in checked.notes if note.startswith("warning")] == warned
+    return warned
+
+
+@pytest.mark.parametrize("word", ["NULL", "null", "None", "N/A", "-", "\\N", "nan"])
+def test_a_word_for_no_value_that_is_an_id_is_warned_of(load_again, word):
+    """Each was a customer of its own without a word."""
+    [warning] = both(load_again, in_october(f"{word},calls,1", "Null,calls,1", "None Ltd,calls,2"))
+    assert f"{word!r} is an id of customers" in warning
+    assert f"--null {shlex.quote(word)}" in warning
+    with pytest.raises(LoadError, match="customer_id: is missing"):
+        load_again.csv(in_october(f"{word},calls,1"), null=[word])
+    load_again.connection.rollback()
+    load_again.csv(in_october(f"a,calls,8,{word}"), null=[word])
+    assert (None, 8) in load_again.rows("product_id", "quantity")
+
+
+def test_a_line_of_totals_that_is_a_customer_is_warned_of(load_again):
+    """Sums were doubled without a word."""
+    rows = ("a,calls,1", "b,calls,2", "a,gb,3", "Total,calls,3", "Total,gb,4")
+    [warning] = both(load_again, in_october(*rows))
+    assert "the customer 'Total' has as much of calls as all others of the file together" in warning
+    assert both(load_again, in_october("Total,calls,1", "b,calls,2", "Sum,gb,0")) == []
+
+
+def test_a_text_in_two_unicode_forms_is_warned_of(load_again):
+    """Müller was two customers, and the same usage of both counted twice."""
+    assert both(load_again, in_october(f"{WITH_U},calls,1", "Mueller,calls,1")) == []
+    report = load_again.csv(in_october(f"{WITH_MARK},calls,1"))
+    assert f"the customer {WITH_MARK!r} is written in two ways that look alike (Unicode NFC and NFD)" in str(report)
+    load_again.connection.execute("TRUNCATE usage_events")
+    load_again.connection.commit()
+    assert "two ways" not in str(load_again.csv(in_october(f"{WITH_U},calls,1")))
+    [warning] = both(load_again, in_october(f"{WITH_U},gb,1", f"{WITH_MARK},gb,1"))
+    assert "are two customers" in warning

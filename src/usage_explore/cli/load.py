@@ -122,7 +122,7 @@ def _list_presets(ctx: click.Context, parameter: click.Parameter, value: bool) -
     "--null",
     multiple=True,
     metavar="WORD",
-    help="Word for no value in a number column, such as - or n/a; repeatable.",
+    help="Word for no value in a column of numbers or ids, such as - or n/a; repeatable.",
 )
 @_option(
     "File",

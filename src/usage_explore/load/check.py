@@ -23,6 +23,7 @@ from usage_explore.formatting import counted, in_sentence, listed, on_one_line, 
 from usage_explore.load.column_check import dimension_columns, listed_columns
 from usage_explore.load.command_line import command
 from usage_explore.load.currency_columns import currency_warnings
+from usage_explore.load.doubtful_ids import TotalLines
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
@@ -230,14 +231,14 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
     events = sum(total.events for total in found.costs if total.name is None)
     notes = (*proposal.notes, *found.notes, *currency_warnings(events, file, mapper))
     notes += (*future_warnings(found.future, found.last), *replace_notes(count.sources))
+    notes += (*count.total_lines.warnings({total.name: total.amount for total in found.totals}),)
     return replace(found, notes=notes)
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
     """The texts of the first rows' timestamps."""
     field = next(field for field in mapper.fields if field.column == "timestamp")
-    values = (value_of(field, record) for record in file.first_records())
-    return [raw for raw in values if isinstance(raw, str) and raw]
+    return [raw for record in file.first_records() if isinstance(raw := value_of(field, record), str) and raw]
 
 
 def _proposal(file: Prepared, mapper: RowMapper, zone: str | None) -> Proposal:
@@ -302,8 +303,8 @@ class _Count:
     """The numbers of a file's events."""
 
     def __init__(self, file: Prepared, mapper: RowMapper, scope: Sequence[str]) -> None:
-        self._file = file
-        self._mapper = mapper
+        self._file, self._mapper = file, mapper
+        self.total_lines = TotalLines(mapper)
         self._sums: dict[tuple[str, str | None], tuple[Decimal, int]] = {}
         self._customers: set[tuple[str | None, str | None]] = set()
         self._first: str | None = None
@@ -382,6 +383,7 @@ class _Count:
             self._last = time if self._last is None else max(self._last, time)
             self._future += time > self._future_from
             self._sum("quantity", row[_PLACES["metric_key"]], row[_PLACES["quantity"]])
+            self.total_lines.add(*(row[_PLACES[each]] for each in ("customer_id", "metric_key", "quantity")))
             self._sum("cost", row[_PLACES["external_cost_currency"]], row[_PLACES["external_cost_amount"]])
 
     def _sum(self, kind: str, name: str | None, text: str | None) -> None:

@@ -86,7 +86,8 @@ class ColumnMapping:
 
     `timezone` is that of times without an offset and of dates; `time_format` is Python's (`%d.%m.%Y %H:%M`);
     `day_first` says what 03/04/2026 is, where the file's rows do not decide. `decimal` is the decimal mark, "." or ",";
-    None refuses thousands separators. `null` are words for no value in a number column, `null_text` in any column.
+    None refuses thousands separators. `null` are words for no value in columns of numbers and ids,
+    `null_text` in any column.
     `scope` are the columns that name source and period for `--replace`. `ids_by_column`: a UUID is made of the file's
     column and text, not of the kind of id and text. `stated` are the columns and measures that options name, which the
     file must have.

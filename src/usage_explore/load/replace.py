@@ -39,6 +39,9 @@ STORED_ID = (
 _EDGE = timedelta(hours=14)
 """Time at a month's border that other time zones may have in the neighbouring month."""
 
+_QUARTER = timedelta(minutes=15)
+"""The offsets of time zones are multiples of it."""
+
 _MAX_MONTHS = 12 * (LATEST.year - EARLIEST.year) + 1
 """Calendar months that have events in any time zone."""
 
@@ -50,6 +53,9 @@ Source = tuple[Any, ...]
 
 _Spans = dict[Source, dict[int, tuple[datetime, datetime]]]
 """Source -> number of a month, from 1 -> first and last time of its events in that month."""
+
+_Deleted = tuple[Source, datetime, datetime]
+"""The source, the time and the arrival of a stored event."""
 
 _MAX_EVENTS_PER_DELETE = 50_000
 """Events that one DELETE statement removes, which bounds the size of its parameters."""
@@ -155,12 +161,14 @@ class Superseded(NamedTuple):
     """How many stored events were deleted, the first and last `ingested_at` of them by organization, and which.
 
     `kept` is the number of those of the months that are not, as they were loaded in another zone and are of others.
+    `doubt` says why the months may be those of another zone than the file's, where no option names that.
     """
 
     events: int
     ingested: dict[UUID, tuple[datetime, datetime]]
     words: str
     kept: int
+    doubt: str = ""
 
     def notes(self) -> Iterator[str]:
         """The warning of the kept events."""
@@ -226,8 +234,10 @@ def supersede(
         ),
         {**span, **bounds},
     ).fetchall()
+    deleted = [((row[0], *row[4:]), row[1], row[3]) for row in superseded]
     if len(starts) > 2:
-        _check_edges(columns, spans, starts, [((row[0], *row[4:]), row[1]) for row in superseded], zone)
+        _check_edges(columns, spans, starts, deleted, zone)
+    doubt = "" if not starts or moved else _doubt(connection, events, columns, spans, starts, deleted, zone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
@@ -236,7 +246,7 @@ def supersede(
         for organization_id, _, _, at, *_ in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return Superseded(len(superseded), ingested, words, kept)
+    return Superseded(len(superseded), ingested, words, kept, doubt)
 
 
 def _value(alias: str, column: str) -> sql.Composable:
@@ -259,7 +269,7 @@ def _value(alias: str, column: str) -> sql.Composable:
     ).format(text=text, local=f"^{time}$", zoned=f"^{time}{offset}$")
 
 
-def _source(alias: str, columns: Sequence[str]) -> sql.Composable:
+def source_texts(alias: str, columns: Sequence[str]) -> sql.Composable:
     """SQL for the columns of a row's `Source`."""
     return sql.SQL(", ").join([sql.Identifier(alias, "organization_id"), *(_value(alias, each) for each in columns)])
 
@@ -310,8 +320,8 @@ def _beside(
             now=_month("t"),
             right=_month_in(sql.Literal(zone)),
             table=identifier(events),
-            texts=_source("t", columns),
-            staged=_source("s", columns),
+            texts=source_texts("t", columns),
+            staged=source_texts("s", columns),
             stage=stage,
         )
         rows = connection.execute(statement, {**bounds, "moved": [*moved], "number": len(bounds["months"]) - 1})
@@ -328,7 +338,7 @@ def _kept(
     bounds: Mapping[str, Any],
 ) -> int:
     """The number of stored events that are in a replaced month of their source, and in none by the `month`."""
-    source = _source("t", columns)
+    source = source_texts("t", columns)
     statement = sql.SQL(
         "SELECT count(*), {now} AS now, {month} AS month, {source} FROM {table} t WHERE t.ingested_at = ANY (%(loads)s)"
         " AND t.organization_id = ANY (%(organizations)s) AND t.timestamp >= %(since)s AND t.timestamp < %(until)s"
@@ -346,7 +356,7 @@ def _months_of(
     connection: Connection, stage: sql.Identifier, columns: Sequence[str], starts: Sequence[datetime]
 ) -> _Spans:
     """The staged rows by source and month."""
-    source = _source("s", columns)
+    source = source_texts("s", columns)
     statement = sql.SQL(
         "SELECT min(s.timestamp), max(s.timestamp), {month}, {source} FROM {stage} s GROUP BY {month}, {source}"
     ).format(month=_month("s"), source=source, stage=stage)
@@ -360,7 +370,7 @@ def _check_edges(
     columns: Sequence[str],
     spans: _Spans,
     starts: Sequence[datetime],
-    deleted: Sequence[tuple[Source, datetime]],
+    deleted: Sequence[_Deleted],
     zone: ZoneInfo,
 ) -> None:
     """Raise `LoadError` where a source's events of a month are all at its border, and `deleted` has others farther in.
@@ -377,7 +387,7 @@ def _check_edges(
             elif number - 1 in present and last < start + _EDGE:
                 edges[source, number] = start, last
     others: Counter[tuple[Source, int]] = Counter()
-    for source, at in deleted if edges else ():
+    for source, at, _ in deleted if edges else ():
         number = bisect_right(starts, at)
         since, until = edges.get((source, number), (at, at))
         others[source, number] += not since <= at <= until
@@ -394,3 +404,82 @@ def _check_edges(
                 f" months are those of another time zone than {zone}, name it with --timezone{example}; else leave the"
                 f" rows of {month} out of the file, or load them in a file of their own if they are all of that month"
             )
+
+
+def _doubt(
+    connection: Connection,
+    events: Table,
+    columns: Sequence[str],
+    spans: _Spans,
+    starts: Sequence[datetime],
+    deleted: Sequence[_Deleted],
+    zone: ZoneInfo,
+) -> str:
+    """Why the file's months may be those of another time zone, by `deleted` events outside its first or last event.
+
+    They are at the border to a month that the file does not have of their source, at one end of it alone, and of a load
+    that goes on beyond it. In another zone that load ends (or begins) with the edge of a month, too, or the source has
+    no events at the other border that the file would lack then.
+    """
+    outside: dict[tuple[Source, int, bool], list[_Deleted]] = defaultdict(list)
+    for source, at, load in deleted:
+        number = bisect_right(starts, at)
+        first, last = spans[source][number]
+        if at < first and at < starts[number - 1] + _EDGE and number - 1 not in spans[source]:
+            outside[source, number, True].append((source, at, load))
+        elif at > last and at >= starts[number] - _EDGE and number + 1 not in spans[source]:
+            outside[source, number, False].append((source, at, load))
+    for (source, number, is_first), rows in outside.items():
+        if any(key[0] == source and key[2] != is_first for key in outside):
+            continue  # the file has less at both ends
+        border, times = starts[number - 1 if is_first else number], [at for _, at, _ in rows]
+        apart = max(times) - border if is_first else border - min(times)
+        apart += _QUARTER - apart % _QUARTER
+        other = number  # the month of the file's source at the other end of those that follow each other
+        while other + (1 if is_first else -1) in spans[source]:
+            other += 1 if is_first else -1
+        opposite = starts[other if is_first else other - 1]
+        beside = (opposite, opposite + apart) if is_first else (opposite - apart, opposite - timedelta(microseconds=1))
+        if _has_other_months(connection, events, columns, source, border, beside, {load for _, _, load in rows}, zone):
+            first, last = spans[source][number]
+            end = f"before the file's first, {zoned(first, zone)}," if is_first else ""
+            end = end or f"after the file's last, {zoned(last, zone)},"
+            month = starts[number - 1].astimezone(zone)
+            return (
+                f"{counted(len(rows), 'stored event')} of {_named(columns, source, spans)} at the"
+                f" {'start' if is_first else 'end'} of {month:%B %Y} ({zone}), {end} would be deleted, and an earlier"
+                " load has them together with the neighbouring month, as one by the months of another time zone has"
+            )
+    return ""
+
+
+def _has_other_months(
+    connection: Connection,
+    events: Table,
+    columns: Sequence[str],
+    source: Source,
+    border: datetime,
+    beside: tuple[datetime, datetime],
+    loads: Collection[datetime],
+    zone: ZoneInfo,
+) -> bool:
+    """Whether one of the loads has events of the source on both sides of the border, in months of another zone.
+
+    One of them ends, or begins where the others do, at an edge; or no load has events at the times `beside`.
+    """
+    statement = sql.SQL(
+        "SELECT t.ingested_at, min(t.timestamp), max(t.timestamp), bool_or(t.timestamp BETWEEN %(since)s AND %(until)s)"
+        " FROM {table} t WHERE t.organization_id = %(organization)s AND ({texts}) = ({values})"
+        " AND t.timestamp >= '1970-01-01Z' AND t.timestamp < '2200-01-01Z' GROUP BY t.ingested_at"
+    ).format(
+        table=identifier(events),
+        texts=source_texts("t", columns),
+        values=sql.SQL(", ").join([sql.Literal(source[0]), *map(sql.Literal, source[1:])]),
+    )
+    rows = connection.execute(statement, {"since": beside[0], "until": beside[1], "organization": source[0]}).fetchall()
+    across = [(first, last) for load, first, last, _ in rows if load in loads and first < border <= last]
+    for first, last in across:
+        starts = months(first, last, zone)
+        if last < starts[-2] + _EDGE if beside[0] >= border else first >= starts[1] - _EDGE:
+            return True
+    return bool(across) and not any(at_beside for *_, at_beside in rows)

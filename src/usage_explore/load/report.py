@@ -83,6 +83,7 @@ class FileReport:
     `generated_keys` had no key and got a hash of the row as one;
     `backdated` have an `ingested_at` that is longer ago than the settle time;
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
+    `credits` of them are mostly the stored quantity with the other sign;
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, one of the
     two has no key, and they are enough of the rows (of those without a key, if there are any) for a repeated file, or
     of what an earlier load has in the file's time;
@@ -119,6 +120,7 @@ class FileReport:
     rejections: tuple[Rejection, ...]
     notes: tuple[str, ...] = ()
     restated: int = 0
+    credits: int = 0
     loaded_again: int = 0
     other_zone: int = 0
     cut_times: int = 0
@@ -178,7 +180,9 @@ class FileReport:
             yield f"  superseded {counted(self.superseded, 'stored event')} {self.replaced}"
         if self.superseded_settled:
             yield "  warning: links pinned before this load (as_of) no longer show them"
-        if self.restated:
+        if self.restated and 2 * self.credits >= self.restated:
+            yield f"  {_rows(self.credits, 'negate')} the quantity of a stored event, as credits do; both count"
+        elif self.restated:
             yield (
                 f"  warning: {_rows(self.restated, 'equal')} a stored event in everything but key and amounts; loaded"
                 " beside it, so a restated export is counted twice: load the file again with --replace"

@@ -21,6 +21,7 @@ from usage_explore.files.values import (
     plain_text,
 )
 from usage_explore.load.column_names import ColumnNames, other_costs
+from usage_explore.load.doubtful_ids import doubtful_words
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.joined_columns import CostReader, DimensionReader
@@ -157,7 +158,7 @@ class RowMapper(ColumnNames):
             readers = tuple((source, self.ids.reader(column, source)) for source in sources)
         else:
             readers = tuple(zip(sources, repeat(self._reader(column)), strict=False))
-        null = mapping.null_text | mapping.null if kind == "number" else mapping.null_text
+        null = mapping.null_text | mapping.null if kind in ("number", "id") else mapping.null_text
         is_chain = len(mapping.columns.get(column, ())) > 1 or bool(mapping.null_text)
         return Field(column, _PLACES[column], readers, kind == "text" and not is_chain, null, self.joined)
 
@@ -486,7 +487,7 @@ class RowMapper(ColumnNames):
 
     def notes(self) -> list[str]:
         """Sentences for the report on what was decided for the rows read."""
-        return list(notes(self))
+        return [*notes(self), *doubtful_words(self)]
 
 
 def _label(column: str, source: str) -> str:

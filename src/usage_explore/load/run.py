@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import ShowProgress, progress_bar
-from usage_explore.db.catalog import organizations, relation
+from usage_explore.db.catalog import organizations, placed, relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.names import own_names
 from usage_explore.db.owners import refusal
@@ -28,15 +28,27 @@ from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
 from usage_explore.load.currency_columns import currency_warnings
+from usage_explore.load.doubtful_ids import staged_totals, stored_in_another_form
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
+from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
+from usage_explore.load.scope_spelling import missed_source
 from usage_explore.load.signed import SignOffs, signed_warnings
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
+
+_CREDITS = """
+SELECT count(DISTINCT s.ordinal) FROM {stage} s JOIN {table} t
+USING (organization_id, timestamp, customer_id, metric_key)
+WHERE t.quantity = - s.quantity AND s.quantity <> 0::numeric AND t.organization_id = ANY (%s)
+  AND t.timestamp BETWEEN %s AND %s AND NOT EXISTS (
+    SELECT FROM {stage} o WHERE o.idempotency_key = t.idempotency_key AND o.timestamp = t.timestamp)
+"""
+"""Rows of the file with the quantity of another event with the other sign."""
 
 _KEY = COLUMNS.index("idempotency_key")
 
@@ -266,10 +278,18 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
+        if scope and (missed := missed_source(connection, STAGE, identifier(placed(connection, table)), scope)):
+            raise LoadError(f"{path_text(source.path)}: replace: {missed}; nothing was loaded")
         if why := refusal(connection, table, table):
             raise LoadError(f"{path_text(source.path)}: {why}; nothing was loaded")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
+        doubtful = staged_totals(connection, STAGE, mapper)
         already_there, changed, changed_columns = stage.settle_repeats(scope, file.zone)
+        if (doubt := stage.superseded.doubt) and file.mapping.timezone is None:
+            raise LoadError(
+                f"{path_text(source.path)}: replace: {doubt}; nothing was loaded. Name the time zone of the file's"
+                " months with --timezone, such as --timezone America/Los_Angeles, or --timezone UTC"
+            )
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
@@ -283,7 +303,13 @@ def _load(
                 " table, where the column"
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
+        doubtful += stored_in_another_form(connection, table, names, stage.organizations, mapper)
+        hour = 0
+        if already_there and stage.first and stage.last:
+            span = stage.organizations, stage.first, stage.last
+            hour = repeated_hour(connection, STAGE, identifier(placed(connection, table)), *span)
         written = stage.write(settle)
+        credits = _credits(connection, identifier(placed(connection, table)), stage) if written.restated else 0
         show(source.length, source.length, source.path.name)
     report = FileReport(
         path=source.path,
@@ -303,6 +329,8 @@ def _load(
         notes=(
             *(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
             *([f"no names were kept: {why}"] if (why := refusal(connection, names.info["events"], names)) else ()),
+            *doubtful,
+            *repeated_hour_notes(hour),
             *currency_warnings(stage.without_currency, file, mapper),
         ),
         first=stage.first,
@@ -314,6 +342,7 @@ def _load(
         metric_key=stage.metric_key,
         names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
+        credits=credits,
         loaded_again=written.loaded_again,
         other_zone=written.other_zone,
         cut_times=written.cut_times,
@@ -324,6 +353,12 @@ def _load(
         replaced=stage.superseded.words,
     )
     return report, stage
+
+
+def _credits(connection: Connection, table: sql.Identifier, stage: Stage) -> int:
+    statement = sql.SQL(_CREDITS).format(stage=STAGE, table=table)
+    row = connection.execute(statement, [[*stage.organizations], stage.first, stage.last]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _batches(
