@@ -42,6 +42,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import array as pg_array
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from usage_explore.load.loaded_again import folded
 from usage_explore.sql.filters import array
 
 MAX_DISTANCE = timedelta(hours=14)
@@ -74,25 +75,11 @@ _MAX_ZONE_STEP = timedelta(minutes=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_PADDED = "[.][0-9]*0[,}]|: -?0[0-9]"
-_NUMBER = "(: -?)0*([0-9]+(?:[.][0-9]*[1-9])?)[.]?0*(?=[,}])"
-"""A number in the text of dimensions without quotes, and whether one may have zeros that say nothing: `: 1.50,`."""
-
 _KEY = "idempotency_key"
 COLUMNS = (
     *("id", "timestamp", "ingested_at", "organization_id", "customer_id", "metric_key", "quantity", "dimensions", _KEY),
 )
 """Of the rows that are compared; those of one load have one `ingested_at`."""
-
-
-def folded(dimensions: ColumnElement[Any]) -> ColumnElement[str]:
-    """The dimensions as a text that is the same for each writing: lower case, and numbers by their value.
-
-    A CSV file has "1.50", "3" and "True" where a JSON or Parquet file or a spreadsheet has 1.5, 3 and true.
-    """
-    bare = func.translate(func.lower(cast(dimensions, Text)), '"', "", type_=Text())
-    number = func.regexp_replace(bare, _NUMBER, r"\1\2", "g", type_=Text())
-    return case((bare.regexp_match(_PADDED), number), else_=bare)  # to replace takes five times as long as to match
 
 
 Pair = tuple[datetime, datetime]

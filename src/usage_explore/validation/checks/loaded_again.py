@@ -41,9 +41,10 @@ from usage_explore.load.loaded_again import (
     MIN_SHARE_OF_EVIDENCE,
     PATTERNS,
     evidence,
+    folded,
     is_most,
 )
-from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies, folded
+from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
