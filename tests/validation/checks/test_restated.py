@@ -305,6 +305,21 @@ def test_a_file_that_was_loaded_again_in_another_zone_is_found(
     assert finding.quantity == total(row.quantity for row in inside)
 
 
+@pytest.mark.parametrize("seconds", [0, 37])
+def test_an_export_that_moved_on_in_another_zone_is_found(make: Make, seconds: int) -> None:
+    """It was clean, where `load` warned of it: of the time that one zone's clock gives both had less than half."""
+
+    def at(hour: int, load: datetime, distance: timedelta) -> Row:
+        row = line(hour, loaded=load, quantity=Decimal(hour * 37 % 101 + 1))
+        between = timedelta(seconds=hour * seconds % 997)
+        return replace(row, timestamp=row.timestamp + distance + between)
+
+    first = [at(hour, FIRST, timedelta()) for hour in range(84)]
+    moved = [at(hour, SECOND, timedelta(hours=12, minutes=45)) for hour in range(36, 120)]
+    (finding,) = make(first + moved + beside(moved)).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.kind, finding.events) == ("other_zone", 48)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
