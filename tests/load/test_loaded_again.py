@@ -56,7 +56,7 @@ def test_a_file_with_one_dimension_dropped_and_another_added_is_warned_of(load_a
     assert load_again.csv(usage(first)).loaded_again == 0
     report = load_again.csv(usage(second))
     assert report.loaded == report.loaded_again == 80
-    assert "with other columns, as when a file is loaded again with other options or columns" in str(report)
+    assert "with other columns, values or keys, as when a file is loaded again with other options" in str(report)
 
 
 def test_whole_minutes_are_no_export_of_hours_or_days(load_again):
@@ -183,10 +183,59 @@ def test_other_usage_with_other_columns_is_not_loaded_again(load_again, first, s
     assert "counted twice" not in str(report)
 
 
-def test_usage_of_another_model_with_other_columns_is_not_loaded_again(load_again):
-    load_again.csv(usage("model,region"))
-    report = load_again.csv(usage("model,team").replace(",s,", ",x,").replace(",l,", ",y,"))
-    assert (report.loaded, report.loaded_again) == (80, 0)
+def other_values(text: str) -> str:
+    return text.replace(",s,", ",x,").replace(",l,", ",y,")
+
+
+KEYED = "model,region,idempotency_key"
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (usage("model,region"), other_values(usage("model,region"))),
+        (usage("model,region"), other_values(usage("model,team"))),
+        (usage(KEYED), other_values(usage(KEYED)).replace("ref-", "new-")),
+        (usage(KEYED), usage(KEYED).replace("ref-", "new-")),
+        (usage(KEYED), usage("model,region,team,idempotency_key").replace("ref-", "new-")),
+    ],
+)
+def test_single_events_with_other_values_or_keys_are_warned_of(load_again, first, again):
+    """All counted twice without a word: so many quantities at the same seconds are no coincidence."""
+    load_again.csv(first)
+    report = load_again.csv(again)
+    assert report.loaded == report.loaded_again == 80
+
+
+def test_the_rest_of_a_file_in_which_a_status_changed_is_warned_of(load_again):
+    first, again = usage("model,region"), usage("model,region")
+    load_again.csv(first)
+    head, *rows = again.splitlines()
+    report = load_again.csv("\n".join([head, *(other_values(row) if row[1] == "2" else row for row in rows)]))
+    assert report.loaded == report.loaded_again == 26
+
+
+HOURLY = {"times": lambda number: 3_600 * (number // 3)}
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("column", ["product_id", "price_key", "wallet_currency", "server", "version", "since", "rate"])
+def test_equal_constants_of_two_products_or_servers_are_not_loaded_again(load_again, column, most):
+    """10 seats of two products on each day were "counted twice", where two regions were not."""
+    values = {"wallet_currency": ("EUR", "USD"), "server": "12", "version": ("1.10", "1.20"), "rate": ("1.5", "2.5")}
+    one, other = values.get(column, ("2026-01-01", "2026-03-01"))
+    lines = usage("model", **HOURLY, most=most).replace(",model", f",model,{column}").splitlines()
+    load_again.csv("\n".join([lines[0], *(f"{line},{one}" for line in lines[1:])]))
+    report = load_again.csv("\n".join([lines[0], *(f"{line},{other}" for line in lines[1:])]))
+    assert (report.loaded, report.loaded_again, report.restated) == (80, 0, 0)
+
+
+@pytest.mark.parametrize("how", [HOURLY, {"most": 1}, {"times": lambda number: 300 * (number // 3) + 7}])
+def test_equal_usage_of_two_regions_is_not_loaded_again(load_again, how):
+    """Replicated storage at regular times, or one event that is metered twice with the quantity 1."""
+    load_again.csv(usage("model,region", **how))
+    report = load_again.csv(other_values(usage("model,region", **how)))
+    assert (report.loaded, report.loaded_again, report.restated) == (80, 0, 0)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])

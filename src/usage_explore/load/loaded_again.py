@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from psycopg import sql
+from sqlalchemy import ColumnElement, Text, case, cast, func
 
 _RESTATED = """
 WITH met AS MATERIALIZED (
@@ -30,15 +31,30 @@ WITH met AS MATERIALIZED (
     WHERE s.without_key OR t.without_key
 ), shared AS MATERIALIZED (
     SELECT array(
-        SELECT jsonb_object_keys(texts) FROM staged INTERSECT SELECT jsonb_object_keys(texts) FROM stored) AS keys
-), again AS MATERIALIZED (
-    SELECT s.ordinal, t.ingested_at, bool_or(s.unnamed @> t.unnamed OR t.unnamed @> s.unnamed) AS with_all
+        SELECT jsonb_object_keys(texts) FROM staged INTERSECT SELECT jsonb_object_keys(texts) FROM stored) AS keys,
+        array(
+        SELECT jsonb_object_keys(labels) FROM staged INTERSECT SELECT jsonb_object_keys(labels) FROM stored) AS names
+), equal AS MATERIALIZED (
+    SELECT s.ordinal, t.ingested_at, coalesce(s.cost = ANY (t.costs), false) AS has_cost
+    FROM (SELECT ordinal, cost, {met}, quantity, row_number() OVER (PARTITION BY {met}, quantity) AS place FROM staged
+          WHERE ordinal NOT IN (SELECT ordinal FROM restated)) s
+    JOIN (SELECT {met}, quantity, ingested_at, count(*) AS number, array_agg(DISTINCT cost) AS costs FROM stored
+          GROUP BY {met}, quantity, ingested_at) t USING ({met}, quantity)
+    WHERE s.place <= t.number
+), fitting AS MATERIALIZED (
+    SELECT s.ordinal, t.ingested_at,
+        bool_or(s.unnamed @> t.unnamed OR t.unnamed @> s.unnamed) AS with_texts,
+        bool_or((s.without_key OR t.without_key) AND s.labelled = t.labelled
+            AND (s.unnamed @> t.unnamed OR t.unnamed @> s.unnamed)) AS with_all,
+        bool_or(s.without_key OR t.without_key) AS is_one_without_key
     FROM (SELECT ordinal, {alike} FROM {staged} WHERE ordinal NOT IN (SELECT ordinal FROM restated)) s
-    JOIN (SELECT ingested_at, {alike} FROM {stored}) t
-      USING (organization_id, timestamp, metric_key, customer_id, quantity, common)
-    WHERE (s.without_key OR t.without_key)
-      AND s.number * t.number <= {most_pairs}
+    JOIN (SELECT ingested_at, {alike} FROM {stored}) t USING ({met}, quantity, common)
+    WHERE s.number * t.number <= {most_pairs}
     GROUP BY s.ordinal, t.ingested_at
+), again AS MATERIALIZED (
+    SELECT ordinal, ingested_at, coalesce(has_cost, false) AS has_cost, coalesce(with_texts, false) AS with_texts,
+        coalesce(with_all, false) AS with_all, coalesce(is_one_without_key, false) AS is_common
+    FROM equal FULL JOIN fitting USING (ordinal, ingested_at)
 ), met_rows AS (
     SELECT ordinal, mod(extract(epoch FROM timestamp), {grid}) <> 0::numeric
         AND 2 * count(*) OVER (PARTITION BY organization_id, customer_id, metric_key, quantity)
@@ -49,11 +65,12 @@ WITH met AS MATERIALIZED (
         PARTITION BY organization_id, customer_id, metric_key ORDER BY timestamp) AS after
     FROM staged WHERE ordinal IN (SELECT ordinal FROM again)
 ), judged AS MATERIALIZED (
-    SELECT ordinal, {evidence} FROM spaced
+    SELECT ordinal, metric_key, quantity, {evidence} FROM spaced
 ), loads AS MATERIALIZED (
     SELECT ingested_at FROM again GROUP BY ingested_at HAVING count(*) >= {min_evidence}
 ), there AS (
-    SELECT coalesce(l.ingested_at, 'infinity') AS load, count(*) AS events
+    SELECT coalesce(l.ingested_at, 'infinity') AS load,
+        least(count(*), (SELECT count(*) FROM {stage})) AS events
     FROM {table} t
     JOIN (SELECT DISTINCT organization_id, customer_id, metric_key FROM {stage}) series
       USING (organization_id, customer_id, metric_key)
@@ -64,42 +81,60 @@ WITH met AS MATERIALIZED (
       AND EXISTS (SELECT FROM again)
     GROUP BY 1
 ), by_load AS MATERIALIZED (
-    SELECT ordinal, coalesce(l.ingested_at, 'infinity') AS load, bool_or(with_all) AS with_all
+    SELECT ordinal, coalesce(l.ingested_at, 'infinity') AS load, bool_or(with_all) AS with_all,
+        bool_or(with_texts) AS with_texts, bool_or(is_common) AS is_common, bool_or(has_cost) AS has_cost
     FROM again LEFT JOIN loads l USING (ingested_at)
     GROUP BY 1, 2
 ), most AS MATERIALIZED (
-    SELECT load, {most_with_all} AS with_all, {most} AS every
+    SELECT load, {most_with_all} AS with_all, {most_with_texts} AS with_texts, {most} AS every
     FROM by_load JOIN judged USING (ordinal) JOIN there USING (load)
     GROUP BY load, events
 )
-SELECT (SELECT count(*) FROM restated), count(*) FILTER (WHERE with_all), count(with_all),
-       count(with_all) FILTER (WHERE is_evidence),
+SELECT (SELECT count(*) FROM restated), count(*) FILTER (WHERE with_all), count(*) FILTER (WHERE is_common),
+       count(*) FILTER (WHERE is_common AND is_evidence),
        (SELECT count(DISTINCT ordinal) FROM by_load b JOIN most m USING (load)
-        WHERE m.every OR (m.with_all AND b.with_all))
+        WHERE m.every OR (m.with_texts AND b.with_texts) OR (m.with_all AND b.with_all))
 FROM met_rows
-LEFT JOIN (SELECT ordinal, bool_or(with_all) AS with_all FROM again GROUP BY ordinal) AS repeated USING (ordinal)
+LEFT JOIN (SELECT ordinal, bool_or(with_all) AS with_all, bool_or(is_common) AS is_common
+           FROM again GROUP BY ordinal) AS repeated USING (ordinal)
 """
 """What `Repeated` has, of staged rows where a stored row that the file does not have has the same organization, time,
 metric and customer.
 
-Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers), and one of the two has
-no key of its own. Of those loaded again, too; quantities and dimensions that both loads have are equal, and one has all
-values of the other's dimensions, under any name, or not; numbers, dates, and upper and lower case are not compared."""
+Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers named like one), and one
+of the two has no key of its own. Of those loaded again, too; quantities and texts in dimensions that both loads have
+are equal, and one has all texts of the other's dimensions, under any name (`with_texts`), or not. If `with_all`, labels
+are equal, too: documented columns, dates, and numbers that are not named like amounts. Upper and lower case are the
+same. Other rows with an equal quantity may have any values and keys, see `is_most`."""
 
-_COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity,
+_MET = "organization_id, timestamp, metric_key, customer_id"
+
+AMOUNT_NAMES = "cost|price|quantity|amount|fee|charge|tax|discount|usage|total"
+"""What names of dimensions with numbers contain that are amounts, which a restated export has otherwise."""
+
+_COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity, s.external_cost_amount AS cost,
     md5(ROW(s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency,
-        (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{}' !~ %(number)s))::text)
-    AS content,
+        (SELECT jsonb_object_agg(key, CASE WHEN value ~ %(number)s THEN trim_scale(value::numeric)::text ELSE value END)
+         FROM jsonb_each_text(s.dimensions) WHERE value !~ %(number)s OR key !~* %(amount)s))::text) AS content,
     coalesce((SELECT jsonb_object_agg(lower(key), lower(btrim(value))) FROM jsonb_each_text(s.dimensions)
-              WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts"""
+              WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts,
+    coalesce((SELECT jsonb_object_agg(lower(key), CASE WHEN value ~ %(number)s THEN trim_scale(value::numeric)::text
+                  ELSE rtrim(replace(value, 'T', ' '), 'Z') END)
+              FROM jsonb_each_text(s.dimensions)
+              WHERE value ~ %(number)s AND key !~* %(amount)s OR value ~ %(date)s), '{}')
+    || jsonb_strip_nulls(jsonb_build_object(
+        'product_id ', s.product_id, 'subscription_id ', s.subscription_id, 'price_key ', s.price_key,
+        'external_cost_currency ', upper(s.external_cost_currency), 'wallet_currency ', s.wallet_currency)) AS labels"""
 
-_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, common,
+_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, without_key, common, labelled,
     jsonb_path_query_array(texts, '$.*') AS unnamed, count(*) OVER (
         PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
 
 _COMMON = """(
     SELECT {name}.*, md5(coalesce((SELECT jsonb_object_agg(key, value)::text FROM jsonb_each(texts)
-                                   WHERE key = ANY (SELECT unnest(keys) FROM shared)), '')) AS common
+                                   WHERE key = ANY (SELECT unnest(keys) FROM shared)), '')) AS common,
+        md5(coalesce((SELECT jsonb_object_agg(key, value)::text FROM jsonb_each(labels)
+                      WHERE key = ANY (SELECT unnest(names) FROM shared)), '')) AS labelled
     FROM {name}) AS {name}"""
 
 _MOST_PAIRS = 1_000_000
@@ -126,16 +161,26 @@ MIN_FINE = 5
 MIN_RARE = 20
 """Rows of a rare quantity that are enough at the times of hourly and daily exports, which other sources have, too."""
 
+MIN_DIGITS = 5
+"""Digits of a quantity, without zeros at its ends, that is evidence with an equal cost at any time."""
+
+MIN_METRICS = 5
+"""Metrics that must have such quantities: of a few, such as stored bytes, replicas may have equal ones."""
+
 _EVIDENCE = """
 mod(extract(microseconds FROM timestamp)::bigint, 1000) <> 0 AS is_fine,
 mod(extract(epoch FROM timestamp), {grid}) <> 0::numeric AS is_off_grid,
 2 * count(*) OVER (PARTITION BY {series}, quantity) * count(*) OVER (PARTITION BY {series}, timestamp)
     <= count(*) OVER (PARTITION BY {series}) AS is_rare,
-2 * count(*) OVER (PARTITION BY {series}, after) <= count(*) OVER (PARTITION BY {series}) AS is_irregular
+10 * count(*) OVER (PARTITION BY {series}, quantity) * count(*) OVER (PARTITION BY {series}, timestamp)
+    <= count(*) OVER (PARTITION BY {series}) AS is_unusual,
+2 * count(*) OVER (PARTITION BY {series}, after) <= count(*) OVER (PARTITION BY {series}) AS is_irregular,
+length(btrim(translate(trim_scale(quantity)::text, '-.', ''), '0')) >= {min_digits} AS is_precise
 """
 """What is known of repeated rows, which have the time `after` the one before in their series.
 
 Rare is a quantity that chance gives few of them: at most half of the series, divided by the rows at one time, have it.
+Unusual is one that a tenth have: two products or servers may have the same few quantities at each hour or day.
 Irregular are those which at most half of the series follow the one before at the same distance."""
 
 _MOST_WITH_ALL = """(
@@ -149,29 +194,58 @@ _MOST_WITH_ALL = """(
             >= greatest({min_rare}::numeric, {min_share_of_evidence} * (count(*) FILTER (WHERE with_all))::numeric)))
 """
 
-_MOST = """(
-    count(*)::numeric >= {min_share} * {events}::numeric
-    AND (count(*) FILTER (WHERE is_off_grid AND is_rare))::numeric
-        >= greatest({min_evidence}::numeric, {min_share_of_evidence} * count(*)::numeric))
+_MOST_WITH_TEXTS = """(
+    count(*) FILTER (WHERE with_texts) >= {min_share} * {events}::numeric AND (
+        count(*) FILTER (WHERE with_texts AND is_off_grid AND is_rare)
+            >= greatest({min_evidence}::numeric, {min_share_of_evidence} * count(*) FILTER (WHERE with_texts))
+        OR count(*) FILTER (WHERE with_texts AND is_unusual)
+            >= greatest({min_rare}::numeric, {min_share_of_evidence} * count(*) FILTER (WHERE with_texts))))
 """
+
+_MOST = """(
+    count(*)::numeric >= {min_share} * {events}::numeric AND (
+        count(*) FILTER (WHERE is_off_grid AND is_rare AND (is_common OR is_irregular))
+            >= greatest({min_evidence}::numeric, {min_share_of_evidence} * count(*)::numeric)
+        OR count(DISTINCT (metric_key, quantity)) FILTER (WHERE is_precise AND has_cost) >= {min_rare}
+            AND count(DISTINCT metric_key) FILTER (WHERE is_precise AND has_cost) >= {min_metrics}))
+"""
+
+
+_PADDED = "[.][0-9]*0[,}]|: -?0[0-9]"
+_NUMBER_IN_TEXT = "(: -?)0*([0-9]+(?:[.][0-9]*[1-9])?)[.]?0*(?=[,}])"
+"""A number in the text of dimensions without quotes, and whether one may have zeros that say nothing: `: 1.50,`."""
+
+
+def folded(dimensions: ColumnElement[Any]) -> ColumnElement[str]:
+    """The dimensions as a text that is the same for each writing: lower case, and numbers by their value.
+
+    A CSV file has "1.50", "3" and "True" where a JSON or Parquet file or a spreadsheet has 1.5, 3 and true.
+    """
+    bare = func.translate(func.lower(cast(dimensions, Text)), '"', "", type_=Text())
+    number = func.regexp_replace(bare, _NUMBER_IN_TEXT, r"\1\2", "g", type_=Text())
+    return case((bare.regexp_match(_PADDED), number), else_=bare)  # to replace takes five times as long as to match
 
 
 def evidence(series: str) -> str:
     """SQL for the columns of `_EVIDENCE`; `series` are the columns of a customer's metric."""
-    return _EVIDENCE.format(series=series, grid=EXPORT_GRID_SECONDS)
+    return _EVIDENCE.format(series=series, grid=EXPORT_GRID_SECONDS, min_digits=MIN_DIGITS)
 
 
-def is_most(*, with_all: bool, events: str) -> str:
+def is_most(of: Literal["with_all", "with_texts", "every"], *, events: str) -> str:
     """SQL for whether a group of repeated rows is most of the `events` that an earlier load has in their time.
 
-    The rows are those `with_all` values of the dimensions, else all; they have the columns of `evidence`. By exact
-    times half of the events is enough, else nine tenths: a file that grew, or a moving window, repeats each of them.
+    The rows are those `with_all` values of the dimensions, or `with_texts`, or all. They have the columns of
+    `evidence`, and whether they have no other text in a dimension that both loads have (`is_common`), and an equal cost
+    (`has_cost`). By exact times half of the events is enough, else nine tenths: a file that grew, or a moving window,
+    repeats each of them. Rows with other labels or texts need quantities that are no coincidence: two products may
+    have 10 seats on each day, and two replicas as many bytes at each hour.
     """
-    return (_MOST_WITH_ALL if with_all else _MOST).format(
+    return {"with_all": _MOST_WITH_ALL, "with_texts": _MOST_WITH_TEXTS, "every": _MOST}[of].format(
         events=events,
         min_fine=MIN_FINE,
         min_evidence=MIN_EVIDENCE,
         min_rare=MIN_RARE,
+        min_metrics=MIN_METRICS,
         min_share=MIN_SHARE,
         min_share_of_evidence=round(MIN_SHARE_OF_EVIDENCE, 4),
     )
@@ -200,7 +274,7 @@ class Repeated(NamedTuple):
         return self.with_all if 2 * self.with_all >= rows else self.of_most
 
 
-PATTERNS = {"number": _NUMBER, "date": _DATE}
+PATTERNS = {"number": _NUMBER, "date": _DATE, "amount": AMOUNT_NAMES}
 """The parameters of `statement` that it has beside the span."""
 
 
@@ -217,7 +291,9 @@ def statement(stage: sql.Composable, table: sql.Composable) -> sql.Composed:
         most_pairs=sql.Literal(_MOST_PAIRS),
         min_evidence=sql.Literal(MIN_EVIDENCE),
         evidence=sql.SQL(evidence("organization_id, customer_id, metric_key")),
-        most_with_all=sql.SQL(is_most(with_all=True, events="events")),
-        most=sql.SQL(is_most(with_all=False, events="events")),
+        met=sql.SQL(_MET),
+        most_with_all=sql.SQL(is_most("with_all", events="events")),
+        most_with_texts=sql.SQL(is_most("with_texts", events="events")),
+        most=sql.SQL(is_most("every", events="events")),
         grid=sql.Literal(EXPORT_GRID_SECONDS),
     )

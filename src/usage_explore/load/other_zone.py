@@ -42,6 +42,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import array as pg_array
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from usage_explore.load.loaded_again import folded
 from usage_explore.sql.filters import array
 
 MAX_DISTANCE = timedelta(hours=14)
@@ -74,25 +75,11 @@ _MAX_ZONE_STEP = timedelta(minutes=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_PADDED = "[.][0-9]*0[,}]|: -?0[0-9]"
-_NUMBER = "(: -?)0*([0-9]+(?:[.][0-9]*[1-9])?)[.]?0*(?=[,}])"
-"""A number in the text of dimensions without quotes, and whether one may have zeros that say nothing: `: 1.50,`."""
-
 _KEY = "idempotency_key"
 COLUMNS = (
     *("id", "timestamp", "ingested_at", "organization_id", "customer_id", "metric_key", "quantity", "dimensions", _KEY),
 )
 """Of the rows that are compared; those of one load have one `ingested_at`."""
-
-
-def folded(dimensions: ColumnElement[Any]) -> ColumnElement[str]:
-    """The dimensions as a text that is the same for each writing: lower case, and numbers by their value.
-
-    A CSV file has "1.50", "3" and "True" where a JSON or Parquet file or a spreadsheet has 1.5, 3 and true.
-    """
-    bare = func.translate(func.lower(cast(dimensions, Text)), '"', "", type_=Text())
-    number = func.regexp_replace(bare, _NUMBER, r"\1\2", "g", type_=Text())
-    return case((bare.regexp_match(_PADDED), number), else_=bare)  # to replace takes five times as long as to match
 
 
 Pair = tuple[datetime, datetime]
@@ -168,10 +155,14 @@ class Loaded:
     without_key: bool
 
     def overlaps(self, other: Loaded) -> bool:
-        """Whether the two have at least half of the shorter one's time in common."""
-        shorter = min(self.last - self.first, other.last - other.first)
+        """Whether the two have at least half of the shorter one's time in common, of that beside the other one's."""
+        shorter = min(one.beside(another) for one, another in ((self, other), (other, self)))
         common = min(self.last, other.last) - max(self.first, other.first)
-        return bool(shorter) and 2 * common >= shorter
+        return shorter > timedelta() and 2 * common >= shorter
+
+    def beside(self, other: Loaded) -> timedelta:
+        """How long its rows are in the other one's time, or `MAX_DISTANCE` from it."""
+        return min(self.last, other.last + MAX_DISTANCE) - max(self.first, other.first - MAX_DISTANCE)
 
     def grid(self, finer: Loaded) -> timedelta | None:
         """The step of the grid that all times are on, and at most two thirds of the finer load's; None if none is."""
@@ -338,16 +329,37 @@ def _compared(rows: FromClause, but: frozenset[str], compared: Mapping[Compariso
     several = select(r.content).group_by(r.content).having(func.min(r.ingested_at) < func.max(r.ingested_at))
     shared = _kept(select(read).where(r.content.in_(several)))
     s = shared.c
-    place = func.row_number().over(partition_by=[s.content, s.ingested_at], order_by=[s.timestamp, s.id])
-    placed = select(shared, place.label("place")).cte()
-    later, earlier = placed.alias(), placed.alias()
+    pairs = set().union(*compared.values())
+    asked = _asked(pairs, s.timestamp).subquery("asked")
+    spans = _kept(
+        select(r.ingested_at, func.min(r.timestamp).label("first"), func.max(r.timestamp).label("last")).group_by(
+            r.ingested_at
+        )
+    )
+
+    def beside(own: ColumnElement[Any], other: ColumnElement[Any]) -> FromClause:
+        """The rows of one side of the pairs that are in the other side's time, or `MAX_DISTANCE` from it, numbered."""
+        span = spans.alias()
+        place = func.row_number().over(partition_by=[s.content, own, other], order_by=[s.timestamp, s.id])
+        within = s.timestamp.between(span.c.first - literal(MAX_DISTANCE), span.c.last + literal(MAX_DISTANCE))
+        return (
+            select(shared, other.label("other"), place.label("place"))
+            .join(asked, own == s.ingested_at)
+            .join(span, span.c.ingested_at == other)
+            .where(within)
+            .subquery()
+        )
+
+    later, earlier = beside(asked.c.load, asked.c.earlier), beside(asked.c.earlier, asked.c.load)
+    same = and_(
+        *(later.c[name] == earlier.c[name] for name in ("content", "place")),
+        later.c.ingested_at == earlier.c.other,
+        later.c.other == earlier.c.ingested_at,
+    )
     in_order = _kept(
-        select(later, earlier.c.ingested_at.label("earlier"), earlier.c.timestamp.label("time_there"))
-        .add_columns(earlier.c.varied.label("varied_there"))
-        .join(earlier, and_(later.c.content == earlier.c.content, later.c.place == earlier.c.place))
-        .where(
-            tuple_(later.c.ingested_at, earlier.c.ingested_at).in_(_asked(set().union(*compared.values()), s.timestamp))
-        ),
+        select(*(later.c[column.name] for column in s), later.c.other.label("earlier"))
+        .add_columns(earlier.c.timestamp.label("time_there"), earlier.c.varied.label("varied_there"))
+        .join(earlier, same)
     )
     return union_all(
         *(
@@ -435,7 +447,8 @@ def _columns(read: CTE, later: FromClause, grid: Grid, varied: ColumnElement[boo
 
 def _asked(pairs: Collection[Pair], time: ColumnElement[datetime]) -> Select[Any]:
     """The pairs, one parameter for each side: a statement has 65,535 at most."""
-    return select(*(func.unnest(array(each, time.type)) for each in zip(*pairs, strict=True)))
+    sides = zip(("load", "earlier"), zip(*pairs, strict=True), strict=True)
+    return select(*(func.unnest(array(each, time.type)).label(name) for name, each in sides))
 
 
 def _is_on(grid: Grid, time: ColumnElement[datetime]) -> ColumnElement[bool]:

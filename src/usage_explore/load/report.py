@@ -86,7 +86,7 @@ class FileReport:
     `credits` of them are mostly the stored quantity with the other sign;
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, one of the
     two has no key, and they are enough of the rows (of those without a key, if there are any) for a repeated file, or
-    of what an earlier load has in the file's time;
+    of what an earlier load has in the file's time; or other values or keys, and quantities that are no coincidence;
     `other_zone` have its customer, metric, quantity and common dimensions, and their times differ from those of nine
     tenths of an earlier load by the distance of two time zones, once both are cut or rounded alike, or their keys are
     stored at such times and they are half of the loaded rows;
@@ -190,9 +190,9 @@ class FileReport:
         if self.loaded_again:
             yield (
                 f"  warning: {_rows(self.loaded_again, 'repeat')} the customer, metric, time and quantity of a stored"
-                " event with other columns, as when a file is loaded again with other options or columns; loaded beside"
-                " it. If it is the same usage, it is counted twice: load the file again with --replace, and where no"
-                " preset names the columns of its source, with --replace-by COLUMN"
+                " event with other columns, values or keys, as when a file is loaded again with other options; loaded"
+                " beside it. If it is the same usage, it is counted twice: load the file again with --replace, and"
+                " where no preset names the columns of its source, with --replace-by COLUMN"
             )
         if self.other_zone:
             yield (

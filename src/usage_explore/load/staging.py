@@ -458,7 +458,7 @@ def _differing(columns: Sequence[str]) -> sql.Composed:
     """SQL for the names of these columns, and of dimensions however they are written, that differ from the event's."""
     each = sql.SQL("(CASE WHEN {} IS DISTINCT FROM {} THEN {}::text END)")
     named = (each.format(sql.Identifier("s", one), sql.Identifier("t", one), sql.Literal(one)) for one in columns)
-    values = (other_zone.folded(literal_column(f"jsonb_build_object('', {of}.value)")) for of in "ab")
+    values = (loaded_again.folded(literal_column(f"jsonb_build_object('', {of}.value)")) for of in "ab")
     staged_value, stored_value = (
         sql.SQL(str(value.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))) for value in values
     )

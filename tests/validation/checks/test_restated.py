@@ -305,6 +305,21 @@ def test_a_file_that_was_loaded_again_in_another_zone_is_found(
     assert finding.quantity == total(row.quantity for row in inside)
 
 
+@pytest.mark.parametrize("seconds", [0, 37])
+def test_an_export_that_moved_on_in_another_zone_is_found(make: Make, seconds: int) -> None:
+    """It was clean, where `load` warned of it: of the time that one zone's clock gives both had less than half."""
+
+    def at(hour: int, load: datetime, distance: timedelta) -> Row:
+        row = line(hour, loaded=load, quantity=Decimal(hour * 37 % 101 + 1))
+        between = timedelta(seconds=hour * seconds % 997)
+        return replace(row, timestamp=row.timestamp + distance + between)
+
+    first = [at(hour, FIRST, timedelta()) for hour in range(84)]
+    moved = [at(hour, SECOND, timedelta(hours=12, minutes=45)) for hour in range(36, 120)]
+    (finding,) = make(first + moved + beside(moved)).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.kind, finding.events) == ("other_zone", 48)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -433,8 +448,6 @@ def test_minutes_that_were_cut_to_five_with_values_written_otherwise_are_found(
     ("first", "second", "distance"),
     [
         ({"cost": "1.50"}, {"cost": 1.51}, timedelta(0)),
-        ({"version": "v1.50"}, {"version": "v1.5"}, timedelta(0)),
-        ({"region": "EU"}, {"region": "us"}, timedelta(0)),
         ({"cost": "1.50"}, {"cost": 1.51}, 2 * HOUR),
         ({"version": "v1.50"}, {"version": "v1.5"}, 2 * HOUR),
         ({"region": "EU"}, {"region": "us"}, 2 * HOUR),
@@ -447,6 +460,53 @@ def test_other_values_are_no_other_writing(
 ) -> None:
     rows = written(first, second, lambda time: time + distance)
     assert make(rows).validate(september(), checks=["look_alikes"]).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"version": "v1.50"}, {"version": "v1.5"}),
+        ({"region": "EU", "model": "l"}, {"region": "us", "model": "l"}),
+        ({"region": "EU", "model": "l"}, {"region": "us", "team": "ops"}),
+    ],
+)
+@pytest.mark.parametrize("are_keyed", [False, True])
+def test_single_events_with_other_values_were_loaded_again(
+    make: Make, first: dict[str, object], second: dict[str, object], are_keyed: bool
+) -> None:
+    """All counted twice in no finding: so many quantities at the same seconds are no coincidence."""
+    rows = written(first, second, lambda time: time)
+    if are_keyed:
+        rows = [replace(row, idempotency_key=f"ref-{number}") for number, row in enumerate(rows)]
+    (finding,) = make(rows).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.kind, finding.severity, finding.events) == ("reloaded", "high", 100)
+
+
+@pytest.mark.parametrize("quantities", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"product_id": JUNE}, {"product_id": SMALL}),
+        ({"price_key": "a"}, {"price_key": "b"}),
+        ({"wallet_currency": "EUR"}, {"wallet_currency": "USD"}),
+        ({"dimensions": {"server": "1"}}, {"dimensions": {"server": "2"}}),
+        ({"dimensions": {"version": "1.10"}}, {"dimensions": {"version": "1.20"}}),
+        ({"dimensions": {"rate": "1.5"}}, {"dimensions": {"rate": "2.5"}}),
+        ({"dimensions": {"since": "2026-01-01"}}, {"dimensions": {"since": "2026-03-01"}}),
+        ({"dimensions": {"region": "eu"}}, {"dimensions": {"region": "us"}}),
+    ],
+)
+def test_equal_hours_of_two_products_or_servers_were_not_loaded_again(
+    make: Make, first: dict[str, object], second: dict[str, object], quantities: int
+) -> None:
+    """They were high, where two regions were no finding; so are those of quantities that are hardly equal by chance."""
+    rows = [
+        line(hour, quantity=Decimal(hour * 37 % quantities + 1), loaded=load, **values)
+        for load, values in ((FIRST, first), (SECOND, second))
+        for hour in range(100)
+    ]
+    kinds = [each.kind for each in make(rows).validate(september(), checks=["look_alikes"]).findings]
+    assert kinds == (["reloaded"] if quantities == 100 and "region" not in str(first) else [])
 
 
 def test_requests_of_their_own_in_the_same_seconds_are_not_found(make: Make) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     FromClause,
+    Numeric,
     Select,
     Table,
     Text,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     case,
     cast,
     extract,
+    false,
     func,
     literal,
     literal_column,
@@ -31,15 +33,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 
 from usage_explore.load.loaded_again import (
+    AMOUNT_NAMES,
     EXPORT_GRID_SECONDS,
     MIN_EVIDENCE,
     MIN_FINE,
     MIN_SHARE,
     MIN_SHARE_OF_EVIDENCE,
+    PATTERNS,
     evidence,
+    folded,
     is_most,
 )
-from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies, folded
+from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
@@ -51,21 +56,22 @@ RESTATED, RELOADED, OTHER_ZONE, CUT = "restated", "reloaded", "other_zone", "cut
 its times in another zone, and of one with its times cut to seconds or the like."""
 
 _SERIES = "ingested_at, customer_id, metric_key"
+_OF_COPIES = ("with_all", "with_texts", "is_common", "has_cost")
 
 _ROW_HASH_PATTERN = r"^row:[0-9a-f]{32}(#[0-9]+)?$"
 _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
 _DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
 def exported(table: Table) -> ColumnElement[bool]:
     """Whether an event is a row of an export: its key a hash of the row, its time on the grid."""
     c = table.c
     is_hash = and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN))
-    return and_(is_hash, _on_grid(c.timestamp))
+    return and_(is_hash, on_grid(c.timestamp))
 
 
-def _on_grid(timestamp: ColumnElement[datetime]) -> ColumnElement[bool]:
+def on_grid(timestamp: ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Whether the time is on the grid of exports, each quarter of an hour."""
     return func.mod(extract("epoch", timestamp), EXPORT_GRID_SECONDS) == 0
 
 
@@ -78,7 +84,7 @@ def _is_evidence(table: Table) -> ColumnElement[bool]:
     c = table.c
     of_metric = [c.ingested_at, c.customer_id, c.metric_key]
     equal = func.count().over(partition_by=[*of_metric, c.quantity])
-    return and_(not_(_on_grid(c.timestamp)), 2 * equal <= func.count().over(partition_by=of_metric))
+    return and_(not_(on_grid(c.timestamp)), 2 * equal <= func.count().over(partition_by=of_metric))
 
 
 def other_columns(table: FromClause) -> list[Any]:
@@ -94,10 +100,9 @@ def row_hash_times(table: Table, period: Period) -> Select[Any]:
 
 
 def _of_several_loads(table: Table, covered: Sequence[Column[Any]], within: Sequence[ColumnElement[bool]]) -> CTE:
-    """What rows of different arrival times, one of them without a key, have in common, of the covered columns."""
+    """What rows of different arrival times have in common, of the covered columns."""
     arrived = table.c.ingested_at
-    has_hash = func.bool_or(table.c.idempotency_key.like("row:%"))
-    common = select(*covered).where(*within).group_by(*covered).having(func.min(arrived) < func.max(arrived), has_hash)
+    common = select(*covered).where(*within).group_by(*covered).having(func.min(arrived) < func.max(arrived))
     return common.cte("loaded_again")
 
 
@@ -160,18 +165,24 @@ def reloaded_rows(
 ) -> Select[Any]:
     """The rows of files that were loaded again with other options or columns, see `batched`; not what arrived at `but`.
 
-    Rows whose customer, metric, time and quantity an earlier load has, too, with no other value of a dimension that
-    both have, and one with all values of the other's dimensions, under any name, where neither has a key of its own; or
-    one has, which is a dimension of the other, or their time is not on the grid of exports. Of loads of which they are
-    at least half; or nine tenths, each whatever its dimensions of other names, where a third have no time on the
-    grid of exports and no usual quantity. Or, whatever their keys and times, of pairs of loads of which they are most
-    of what the earlier one has in the later one's time, see `is_most`. Rows without keys that are equal in all but
-    amounts are restated or look alike, unless the amounts are equal, too, and `folded`. `times` are those of
-    `row_hash_times`.
+    Rows whose customer, metric, time and quantity an earlier load has, too, with no other value of a dimension or
+    column that both have, and one with all values of the other's dimensions, under any name, where neither has a key of
+    its own; or one has, which is a dimension of the other, or their time is not on the grid of exports. Of loads of
+    which they are at least half; or nine tenths, each whatever its dimensions of other names, where a third have no
+    time on the grid of exports and no usual quantity. Or, whatever their keys, times and values, of pairs of loads of
+    which they are most of the rows that one of the two has in the later one's time, see `is_most`. Rows without keys
+    that are equal in all but amounts are restated or look alike, unless the amounts are equal, too, and `folded`; rows
+    with keys that have equal dimensions look alike. `times` are those of events with equal columns.
     """
     copies, repeated = _reloaded(table, period, but, times)
     k, r = copies.c, repeated.c
-    of_loads = and_(r.ingested_at == k.ingested_at, r.earlier == k.earlier, or_(r.is_whole, k.with_all))
+    is_of = or_(
+        r.rows == "every",
+        and_(r.rows == "is_common", k.is_common),
+        and_(r.rows == "with_texts", k.with_texts),
+        k.with_all,
+    )
+    of_loads = and_(r.ingested_at == k.ingested_at, r.earlier == k.earlier, is_of)
     kept = (k[column.name] for column in batch_columns(table))
     rows = select(*kept, literal(RELOADED).label("kind")).join(repeated, of_loads).cte("reloaded")
     loads = select(func.array_agg(r.ingested_at.distinct())).scalar_subquery()
@@ -200,6 +211,8 @@ def _reloaded(
             tuple_(*others, _without_amounts(table)).cast(Text).label("content"),
             comparable.label("comparable"),
             unnamed.label("unnamed"),
+            _labels(table).label("labels"),
+            c.external_cost_amount.label("cost"),
             c.dimensions,
             c.idempotency_key.label("key"),
             c.idempotency_key.like("row:%").label("without_key"),
@@ -219,6 +232,8 @@ def _reloaded(
         func.first_value(e.ingested_at).over(**by_load).label("first_load"),
         func.first_value(e.content).over(**by_load).label("first_content"),
         func.first_value(e.comparable, type_=JSONB).over(**by_load).label("first_comparable"),
+        func.first_value(e.labels, type_=JSONB).over(**by_load).label("first_labels"),
+        func.first_value(e.cost).over(**by_load).label("first_cost"),
         func.first_value(e.unnamed, type_=ARRAY(Text)).over(**by_load).label("first_unnamed"),
         func.first_value(e.without_key).over(**by_load).label("first_without_key"),
         func.first_value(e.key).over(**by_load).label("first_key"),
@@ -230,22 +245,28 @@ def _reloaded(
     beside = case((m.without_key, m.dimensions), else_=m.first_dimensions)
     has_key = func.jsonb_path_exists(beside, cast("$.* ? (@ == $key)", JSONPATH), func.jsonb_build_object("key", keys))
     is_written_otherwise = and_(
-        not_(_on_grid(m.timestamp)),
+        not_(on_grid(m.timestamp)),
         m.dimensions != m.first_dimensions,
         folded(m.dimensions) == folded(m.first_dimensions),
     )
-    with_all = or_(m.first_unnamed.contains(m.unnamed), m.unnamed.contains(m.first_unnamed))
+    is_without_key = or_(m.without_key, m.first_without_key)
+    has_texts = m.comparable.concat(m.first_comparable) == m.first_comparable.concat(m.comparable)
+    has_labels = m.labels.concat(m.first_labels) == m.first_labels.concat(m.labels)
+    is_common = and_(has_texts, is_without_key)
+    with_texts = and_(has_texts, or_(m.first_unnamed.contains(m.unnamed), m.unnamed.contains(m.first_unnamed)))
     # at times that a live source has, too, keys apart: no sign of a repeated load but by most of the earlier one's rows
-    is_weak = and_(is_one_keyed, not_(has_key), _on_grid(m.timestamp))
+    is_weak = or_(and_(is_one_keyed, not_(has_key), on_grid(m.timestamp)), not_(is_common))
     repeated = (
-        select(placed, with_all.label("with_all"), is_weak.label("is_weak"))
+        select(placed, with_texts.label("with_texts"), is_common.label("is_common"), is_weak.label("is_weak"))
+        .add_columns(and_(with_texts, has_labels, is_without_key).label("with_all"))
+        .add_columns(func.coalesce(m.cost == m.first_cost, false()).label("has_cost"))
         .where(
             m.ingested_at > m.first_load,
             or_(
                 and_(m.without_key, or_(m.content != m.first_content, is_written_otherwise)),
                 and_(is_one_keyed, or_(not_(is_weak), m.content != m.first_content)),
+                and_(not_(is_without_key), m.dimensions != m.first_dimensions),
             ),
-            m.comparable.concat(m.first_comparable) == m.first_comparable.concat(m.comparable),
         )
         .cte("again")
     )
@@ -258,7 +279,7 @@ def _reloaded(
     mostly = _mostly(table, copies, every)
     k = copies.c
     pairs = (
-        select(k.ingested_at, k.earlier, mostly.c.is_whole)
+        select(k.ingested_at, k.earlier, case((mostly.c.is_whole, "is_common"), else_="with_all").label("rows"))
         .join(mostly, mostly.c.ingested_at == k.ingested_at)
         .distinct()
         .union_all(select(_of_common_time(table, copies, large, mostly, every)))
@@ -301,15 +322,17 @@ def _of_common_time(table: Table, copies: CTE, large: CTE, mostly: CTE, every: S
     after = k.timestamp - func.lag(k.timestamp).over(partition_by=series, order_by=k.timestamp)
     enough = select(k.ingested_at).group_by(k.ingested_at).having(func.count() >= MIN_FINE)
     spaced = (
-        select(*series, k.earlier, k.timestamp, k.quantity, k.with_all, after.label("after"))
+        select(*series, k.earlier, k.timestamp, k.quantity, *(k[name] for name in _OF_COPIES), after.label("after"))
         .where(k.ingested_at.in_(enough), k.ingested_at.not_in(select(mostly.c.ingested_at)))
         .cte("spaced")
     )
     e = spaced.c
-    judged = select(e.ingested_at, e.earlier, e.with_all, literal_column(evidence(_SERIES))).cte("judged")
+    kept = (e[name] for name in ("ingested_at", "earlier", "metric_key", "quantity", *_OF_COPIES))
+    judged = select(*kept, literal_column(evidence(_SERIES))).cte("judged")
     of_load = [c.ingested_at, c.customer_id, c.metric_key]
     metrics = (
         select(*of_load, func.min(c.timestamp).label("first"), func.max(c.timestamp).label("last"))
+        .add_columns(func.count().label("rows"))
         .where(*every, c.ingested_at.in_(select(judged.c.ingested_at)))
         .group_by(*of_load)
         .cte("metrics")
@@ -317,6 +340,7 @@ def _of_common_time(table: Table, copies: CTE, large: CTE, mostly: CTE, every: S
     m = metrics.c
     spans = (
         select(m.ingested_at, func.min(m.first).label("first"), func.max(m.last).label("last"))
+        .add_columns(func.sum(m.rows).label("rows"))
         .group_by(m.ingested_at)
         .cte("spans")
     )
@@ -324,23 +348,26 @@ def _of_common_time(table: Table, copies: CTE, large: CTE, mostly: CTE, every: S
     of_large = and_(large.c.ingested_at == s.ingested_at, large.c.first_load == c.ingested_at)
     earlier = func.coalesce(large.c.first_load, s.ingested_at)
     there = (
-        select(s.ingested_at, earlier.label("earlier"), func.count().label("events"))
+        select(s.ingested_at, earlier.label("earlier"), func.least(func.count(), s.rows).label("events"))
         .select_from(
             table.join(metrics, and_(m.customer_id == c.customer_id, m.metric_key == c.metric_key))
             .join(spans, s.ingested_at == m.ingested_at)
             .outerjoin(large, of_large)
         )
         .where(*every, c.timestamp.between(s.first, s.last), c.ingested_at < s.ingested_at)
-        .group_by(s.ingested_at, earlier)
+        .group_by(s.ingested_at, s.rows, earlier)
         .cte("there")
     )
     j, t = judged.c, there.c
-    with_all, of_all = (literal_column(is_most(with_all=each, events="events"), Boolean()) for each in (True, False))
+    with_all, with_texts, of_all = (
+        literal_column(is_most(of, events="events"), Boolean()) for of in ("with_all", "with_texts", "every")
+    )
     return (
-        select(j.ingested_at, j.earlier, of_all.label("is_whole"))
+        select(j.ingested_at, j.earlier)
+        .add_columns(case((of_all, "every"), (with_texts, "with_texts"), else_="with_all").label("rows"))
         .join(there, and_(t.ingested_at == j.ingested_at, t.earlier == j.earlier))
         .group_by(j.ingested_at, j.earlier, t.events)
-        .having(or_(with_all, of_all))
+        .having(or_(with_all, with_texts, of_all))
         .cte("of_common_time")
     )
 
@@ -389,12 +416,30 @@ def _comparable(table: Table) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     return named, func.array(values.scalar_subquery(), type_=ARRAY(Text))
 
 
+def _labels(table: Table) -> ColumnElement[Any]:
+    """The documented columns that tell usage apart, and the dimensions that are dates, or numbers but no amounts."""
+    pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
+    value, number = pair.c.value.cast(Text), cast(literal(PATTERNS["number"]), Text)
+    is_label = or_(
+        and_(value.regexp_match(_NUMBER_PATTERN), not_(pair.c.key.cast(Text).regexp_match(AMOUNT_NAMES, flags="i"))),
+        value.regexp_match(_DATE_PATTERN),
+    )
+    folded_value = case(
+        (value.regexp_match(number), cast(func.trim_scale(cast(value, Numeric)), Text)),
+        else_=func.rtrim(func.replace(value, "T", " "), "Z"),
+    )
+    named = select(func.jsonb_object_agg(func.lower(pair.c.key), folded_value, type_=JSONB)).where(is_label)
+    columns = (each for column in other_columns(table) for each in (f"{column.name} ", func.upper(cast(column, Text))))
+    of_columns = func.jsonb_strip_nulls(func.jsonb_build_object(*columns), type_=JSONB)
+    return func.coalesce(named.scalar_subquery(), literal({}, JSONB), type_=JSONB).concat(of_columns)
+
+
 def _without_amounts(table: Table) -> ColumnElement[Any]:
     """The dimensions of an event that are no amounts; NULL where none is left."""
     pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
-    number = pair.c.value.cast(Text).regexp_match(_NUMBER_PATTERN)
     amount = and_(
-        number, or_(pair.c.value.cast(Text).contains("."), pair.c.key.cast(Text).regexp_match(_AMOUNT_NAMES, flags="i"))
+        pair.c.value.cast(Text).regexp_match(_NUMBER_PATTERN),
+        pair.c.key.cast(Text).regexp_match(AMOUNT_NAMES, flags="i"),
     )
     kept = select(func.jsonb_object_agg(pair.c.key, pair.c.value, type_=JSONB)).where(
         or_(pair.c.value.is_(None), not_(amount))

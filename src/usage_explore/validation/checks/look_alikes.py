@@ -29,6 +29,7 @@ from sqlalchemy import (
     case,
     cast,
     extract,
+    false,
     func,
     not_,
     or_,
@@ -36,7 +37,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.formatting import duration, percent
-from usage_explore.load.loaded_again import MIN_EVIDENCE, MIN_FINE, MIN_RARE
+from usage_explore.load.loaded_again import MIN_DIGITS, MIN_EVIDENCE, MIN_FINE, MIN_METRICS, MIN_RARE
 from usage_explore.load.other_zone import MAX_DISTANCE
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions, count
@@ -62,6 +63,7 @@ from usage_explore.validation.checks.loaded_again import (
     copied,
     copied_rows,
     exported,
+    on_grid,
     other_columns,
     reloaded_rows,
     restated_rows,
@@ -102,8 +104,8 @@ _RESTATED = (
 
 
 _RELOADED = (
-    "each has the customer, metric, time and quantity of a row of an earlier load, and one of the two has a hash of the"
-    " row as its key: a file was loaded again with other options or columns, and both count"
+    "each has the customer, metric, time and quantity of a row of an earlier load, as most rows of one of the two loads"
+    " have: a file was loaded again with other options or columns, or other values or keys in these, and both count"
 )
 
 _LIKE = "like another event that counts, in time, quantity and dimensions, under another idempotency key"
@@ -233,6 +235,9 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None, reloa
             differs(e.external_cost_amount, e.external_cost_currency).label("costs_differ"),
             differs(*other_columns(candidates)).label("others_differ"),
             differs(e.without_key).label("keys_differ"),
+            or_(*(each != func.first_value(each).over(**by_content) for each in other_columns(candidates))).label(
+                "is_of_another"
+            ),
         )
         .where(e.of_key == 1)
         .cte("arrived")
@@ -240,6 +245,8 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None, reloa
     a = arrived.c
     is_other = or_(and_(a.without_key, a.others_differ), a.keys_differ)
     is_reloaded = and_(a.ingested_at.in_(reloaded), a.later, is_other)
+    # two products of a customer may have 10 seats each at one hour: no look-alikes, as those of two regions are none
+    is_of_another = and_(on_grid(a.timestamp), func.coalesce(a.is_of_another, false()))
     kept = [a[column.name] for column in batch_columns(table)]
     is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
     fine_share = func.avg(case((is_fine, 1.0), else_=0.0)).over(partition_by=[a.customer_id, a.metric_key])
@@ -248,7 +255,7 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None, reloa
         (fine_share >= MIN_FINE_SHARE(), CERTAIN),
         else_=UNDECIDED,
     )
-    return select(*kept, kind.label("kind")).where(a.arrival > 1, not_(is_reloaded)).cte("alike")
+    return select(*kept, kind.label("kind")).where(a.arrival > 1, not_(is_reloaded), not_(is_of_another)).cte("alike")
 
 
 def examine(examination: Examination) -> Outcome:
@@ -290,18 +297,20 @@ def examine(examination: Examination) -> Outcome:
     )
     table, period = examination.table, examination.period
     of_loads: list[Any] = []
+    loads: set[datetime] = set()
     reloaded: list[datetime] = []
     hashed = examination.times(row_hash_times(table, period))
     if hashed != []:
         found = copied(examination)
         if found:
             of_loads += examination.rows(copied_rows(table, period, found))
-        loads = {load for load, _ in found}
+        loads |= {load for load, _ in found}
         of_loads += examination.rows(restated_rows(table, period, loads))
-        again = list(examination.rows(reloaded_rows(table, period, loads, hashed)))
+    times = examination.times(repeated_times(table, period))
+    if times != []:
+        again = list(examination.rows(reloaded_rows(table, period, loads, times)))
         reloaded = again[0].loads if again else []
         of_loads += again
-    times = examination.times(repeated_times(table, period))
     rows = [] if times == [] else list(examination.rows(statement(table, period, times=times, reloaded=reloaded)))
     unjudged = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED})
     certain = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == CERTAIN})
@@ -355,8 +364,9 @@ CHECK = Check(
     title="Look-alike events",
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
     parameters=lambda: {
-        "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts, of"
-        " several at one instant any one",
+        "alike": "customer, metric, quantity, dimensions and time to the microsecond, and at quarters of an hour no"
+        " other product, subscription, price, cost currency or wallet, where both have one; the first to arrive counts,"
+        " of several at one instant any one",
         "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
         f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "habit": "equal events with times finer than a millisecond that are, for their different contents, no more than"
@@ -377,7 +387,12 @@ CHECK = Check(
         " a quantity that at most half of the load's rows of the customer's metric have; or most of what an earlier"
         f" load has in the time and the customers' metrics of both: nine tenths, if {MIN_EVIDENCE} are between quarters"
         f" of an hour, with rare quantities or at irregular times, or {MIN_RARE} have rare quantities, or half, if"
-        f" {MIN_FINE} have times finer than a millisecond: medium and high as restated ones",
+        f" {MIN_FINE} have times finer than a millisecond. Rows with any keys, and other values of one dimension or"
+        f" column, are nine tenths of the two loads' common time, of which {MIN_EVIDENCE} have rare quantities at"
+        f" irregular times between quarters of an hour; or {MIN_RARE} quantities of {MIN_DIGITS} digits, of"
+        f" {MIN_METRICS} metrics, and their costs are equal; or, where texts in dimensions are equal and a documented"
+        f" column, number or date is not, or both have keys, {MIN_RARE} have a quantity that at most a tenth of the"
+        " customer's metric have: medium and high as restated ones",
         "other_zone": "rows without a key of their own that an earlier load has with another time: at least half of the"
         f" smaller load, and nine tenths of the rows that both have, are {duration(MAX_DISTANCE)} at most apart, by one"
         " multiple of a quarter of an hour, or two an hour apart, as they are or cut to minutes or finer; rows at whole"
