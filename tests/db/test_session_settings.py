@@ -290,11 +290,18 @@ def test_no_statement_runs_an_operator_that_another_role_created_in_the_path(
     """An exact match goes before PostgreSQL's own operators, wherever it is in the path."""
     events_connection.execute(PLANT)
     events_connection.commit()
-    (tmp_path / "a.csv").write_text("customer_id,metric_key,quantity,timestamp\na,b,1,2026-05-06T07:08:09Z\n")
-    load = ["load", str(tmp_path / "a.csv"), "--organization-id", str(generated_events.ORGANIZATION)]
+    again, zone, replacing = [], [], []
+    for name, loads in (("a", again), ("b", zone), ("c", replacing)):
+        hours = [f"2025-10-{day:02}T{hour:02}:00:0{len(loads)}" for day in (25, 26) for hour in range(24)]
+        hours = [f"{time}{'+01:00' if name == 'b' else 'Z'}" for time in hours]
+        rows = "".join(f"a,b,{number}.5,{time},x\n" for number, time in enumerate(hours) if name != "c" or number)
+        (tmp_path / f"{name}.csv").write_text("customer_id,metric_key,quantity,timestamp,source\n" + rows)
+        loads += ["load", str(tmp_path / f"{name}.csv"), "--organization-id", str(generated_events.ORGANIZATION)]
+    replacing += ["--replace-by", "source", "--timezone", "UTC"]
     demo_data = ["demo", "--days", "1", "--force"]
     extract = (["extract"], ["extract", "--verify"])
-    for command in (["doctor"], ["init"], load, demo_data, ["organizations"], *extract, demo_data):
+    first = (["doctor"], ["init"], again, again, zone, replacing, demo_data)
+    for command in (*first, ["organizations"], *extract, demo_data):
         result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
         assert (result.exit_code, "planted" in result.output) == (0, False), (command, result.output)
     with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:

@@ -56,7 +56,7 @@ WITH met AS MATERIALIZED (
         coalesce(with_all, false) AS with_all, coalesce(is_one_without_key, false) AS is_common
     FROM equal FULL JOIN fitting USING (ordinal, ingested_at)
 ), met_rows AS (
-    SELECT ordinal, mod(extract(epoch FROM timestamp), {grid}) <> 0::numeric
+    SELECT ordinal, mod(extract(epoch FROM timestamp), {grid}::numeric) <> 0::numeric
         AND 2 * count(*) OVER (PARTITION BY organization_id, customer_id, metric_key, quantity)
             <= count(*) OVER (PARTITION BY organization_id, customer_id, metric_key) AS is_evidence
     FROM staged
@@ -168,8 +168,8 @@ MIN_METRICS = 5
 """Metrics that must have such quantities: of a few, such as stored bytes, replicas may have equal ones."""
 
 _EVIDENCE = """
-mod(extract(microseconds FROM timestamp)::bigint, 1000) <> 0 AS is_fine,
-mod(extract(epoch FROM timestamp), {grid}) <> 0::numeric AS is_off_grid,
+mod(extract(microseconds FROM timestamp)::bigint, 1000::bigint) <> 0 AS is_fine,
+mod(extract(epoch FROM timestamp), {grid}::numeric) <> 0::numeric AS is_off_grid,
 2 * count(*) OVER (PARTITION BY {series}, quantity) * count(*) OVER (PARTITION BY {series}, timestamp)
     <= count(*) OVER (PARTITION BY {series}) AS is_rare,
 10 * count(*) OVER (PARTITION BY {series}, quantity) * count(*) OVER (PARTITION BY {series}, timestamp)
@@ -195,16 +195,17 @@ _MOST_WITH_ALL = """(
 """
 
 _MOST_WITH_TEXTS = """(
-    count(*) FILTER (WHERE with_texts) >= {min_share} * {events}::numeric AND (
-        count(*) FILTER (WHERE with_texts AND is_off_grid AND is_rare)
-            >= greatest({min_evidence}::numeric, {min_share_of_evidence} * count(*) FILTER (WHERE with_texts))
-        OR count(*) FILTER (WHERE with_texts AND is_unusual)
-            >= greatest({min_rare}::numeric, {min_share_of_evidence} * count(*) FILTER (WHERE with_texts))))
+    (count(*) FILTER (WHERE with_texts))::numeric >= {min_share} * {events}::numeric AND (
+        (count(*) FILTER (WHERE with_texts AND is_off_grid AND is_rare))::numeric
+            >= greatest({min_evidence}::numeric,
+                {min_share_of_evidence} * (count(*) FILTER (WHERE with_texts))::numeric)
+        OR (count(*) FILTER (WHERE with_texts AND is_unusual))::numeric
+            >= greatest({min_rare}::numeric, {min_share_of_evidence} * (count(*) FILTER (WHERE with_texts))::numeric)))
 """
 
 _MOST = """(
     count(*)::numeric >= {min_share} * {events}::numeric AND (
-        count(*) FILTER (WHERE is_off_grid AND is_rare AND (is_common OR is_irregular))
+        (count(*) FILTER (WHERE is_off_grid AND is_rare AND (is_common OR is_irregular)))::numeric
             >= greatest({min_evidence}::numeric, {min_share_of_evidence} * count(*)::numeric)
         OR count(DISTINCT (metric_key, quantity)) FILTER (WHERE is_precise AND has_cost) >= {min_rare}
             AND count(DISTINCT metric_key) FILTER (WHERE is_precise AND has_cost) >= {min_metrics}))

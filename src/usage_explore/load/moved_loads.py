@@ -33,7 +33,7 @@ FROM {table} t JOIN s ON t.organization_id = s.organization_id AND t.customer_id
 WHERE t.organization_id = ANY (%(organizations)s)
   AND t.timestamp BETWEEN %(first)s - %(apart)s AND %(last)s + %(apart)s
   AND t.timestamp BETWEEN s.timestamp - %(apart)s AND s.timestamp + %(apart)s
-  AND mod(extract(epoch FROM s.timestamp - t.timestamp), 900) = 0
+  AND mod(extract(epoch FROM s.timestamp - t.timestamp), 900::numeric) = 0::numeric
 GROUP BY t.ingested_at, s.ordinal, s.timestamp
 """
 """By load and row of the file: how much later the row is than each of its twins, in quarters of an hour."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     CompoundSelect,
     FromClause,
     Interval,
+    Numeric,
     Select,
     Text,
     and_,
@@ -48,7 +49,7 @@ from usage_explore.sql.filters import array
 MAX_DISTANCE = timedelta(hours=14)
 """Hours between the times of two zones for one local time; more are not looked for."""
 
-ZONE_GRID_SECONDS = 900
+_GRID_SECONDS, _ZERO = cast(900, Numeric), cast(0, Numeric)
 """Seconds; the distance of two zones is a multiple of it."""
 
 MIN_ROWS = 10
@@ -311,7 +312,7 @@ def _counted(rows: FromClause, but: frozenset[str], compared: Mapping[Comparison
     The distance is NULL where zones have none such.
     """
     c = _compared(rows, but, compared).c
-    on_grid = func.mod(extract("epoch", c.apart), ZONE_GRID_SECONDS) == 0
+    on_grid = func.mod(extract("epoch", c.apart), _GRID_SECONDS) == _ZERO
     is_of_zones = and_(c.apart.between(literal(-MAX_DISTANCE), literal(MAX_DISTANCE)), on_grid)
     by = [c.load, c.earlier, c.comparison, case((is_of_zones, c.apart)).label("distance")]
     return select(*by, func.count(), func.count().filter(c.evidence)).group_by(*by)
@@ -460,10 +461,10 @@ def _is_evidence(
 ) -> ColumnElement[bool]:
     """Whether a row is evidence of a repeated load, see `Apart`."""
     if grid == EXACT:
-        return or_(varied, extract("second", row.timestamp) != 0)
+        return or_(varied, extract("second", row.timestamp) != _ZERO)
     r, time = read.c, grid.cut(row.timestamp)
     even = _even(select(r.series, grid.cut(r.timestamp).label("time")).cte())
-    return or_(varied, and_(func.mod(extract("epoch", time), ZONE_GRID_SECONDS) != 0, row.series.not_in(even)))
+    return or_(varied, and_(func.mod(extract("epoch", time), _GRID_SECONDS) != _ZERO, row.series.not_in(even)))
 
 
 def _read(rows: FromClause, loads: Collection[datetime]) -> CTE:

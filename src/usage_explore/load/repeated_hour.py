@@ -23,7 +23,7 @@ _REPEATED = """
 SELECT coalesce(max(rows), 0) FROM (
     SELECT count(DISTINCT t.ordinal) AS rows
     FROM unnest(%(starts)s::timestamptz[], %(shifts)s::interval[]) AS hour (start, shift)
-    JOIN {stage} s ON s.timestamp >= start AND s.timestamp < start + 2 * shift
+    JOIN {stage} s ON s.timestamp >= start AND s.timestamp < start + shift + shift
     LEFT JOIN LATERAL (
         SELECT s.ordinal FROM {table} t
         LEFT JOIN pg_temp.usage_explore_known k

@@ -257,7 +257,7 @@ def _value(alias: str, column: str) -> sql.Composable:
     name = sql.Identifier(alias, column if column in COLUMNS else "dimensions")
     if column in COLUMNS:
         return sql.SQL("{}::text").format(name)
-    text = sql.SQL("({} ->> {})").format(name, column)
+    text = sql.SQL("({} ->> {}::text)").format(name, column)
     if column not in PERIOD_COLUMNS:
         return text
     # days up to the 28th are in any month, so no text fails
