@@ -135,8 +135,9 @@ def test_five_questions_are_answered_with_an_address_and_a_key_alone(
     events_connection: ddl.Connection, events_database_url: str, kernel: NotebookClient, tmp_path: Path
 ) -> None:
     # a day ago: what arrives within the settle time would move the validation's `as_of` between the two answers
-    demo.append(events_connection, events_table(), days=95, per_day=300, until=datetime.now(UTC) - timedelta(days=1))
-    last = datetime.now(UTC).replace(day=1) - timedelta(days=1)
+    until = datetime.now(UTC) - timedelta(days=1)
+    demo.append(events_connection, events_table(), days=95, per_day=300, until=until)
+    last = (until - timedelta(hours=6)).replace(day=1) - timedelta(days=1)  # events arrived after the end of its month
     month = f"{last:%Y-%m}"
     ring = Keyring(tmp_path / "keys.json")
     folder = tmp_path / "files"
