@@ -201,7 +201,7 @@ KEYED = "model,region,idempotency_key"
     ],
 )
 def test_single_events_with_other_values_or_keys_are_warned_of(load_again, first, again):
-    """All counted twice without a word: so many quantities at the same seconds are no coincidence."""
+    """All counted twice without a warning: hundreds of equal quantities at equal seconds are no coincidence."""
     load_again.csv(first)
     report = load_again.csv(again)
     assert report.loaded == report.loaded_again == 80

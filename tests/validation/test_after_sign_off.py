@@ -117,6 +117,7 @@ def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store
     assert wrong.sentence == before.sentence.removesuffix(".") + since
     finding = sign_off_finding(validation)
     assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
+    assert ", is invoiced other quantities than were used" in finding.sentence
     corrected = sum(one.amount or 0 for one in store.changes_since(store.signoffs()[0], prices=PRICES).lines)
     assert corrected == Decimal("0.60")
 

@@ -474,7 +474,7 @@ def test_other_values_are_no_other_writing(
 def test_single_events_with_other_values_were_loaded_again(
     make: Make, first: dict[str, object], second: dict[str, object], are_keyed: bool
 ) -> None:
-    """All counted twice in no finding: so many quantities at the same seconds are no coincidence."""
+    """All counted twice in no finding: hundreds of equal quantities at equal seconds are no coincidence."""
     rows = written(first, second, lambda time: time)
     if are_keyed:
         rows = [replace(row, idempotency_key=f"ref-{number}") for number, row in enumerate(rows)]

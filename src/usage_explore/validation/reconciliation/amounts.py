@@ -373,20 +373,20 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     whose = customers_words(customers)
     if cause.among and 1 < len(customers) <= MAX_NAMED_SWAPPED:
         whose = " and ".join(f"customer {customer}" for customer in sorted(customers, key=str))
-    totals = f"{counted(len(rows), 'total')} of {whose}, {span},"
+    totals, be = f"{counted(len(rows), 'total')} of {whose}, {span},", "is" if len(rows) == 1 else "are"
     words = REPEATED_WORDS if cause.name == REPEATED else SWAPPED_WORDS if cause.among else cause.words
     if all(row.status == "wrong amount" for row in rows):
         invoiced, expected = _sums(rows)
         sides = too_much_and_too_little(rows)
         if len(sides) > len(amounts_by_currency(rows)):  # sums would hide both
-            what = f"are charged {joined(sides)}"
+            what = f"{be} charged {joined(sides)}"
         else:
-            what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
+            what = f"{be} charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
         if len(moved := {row.of_period for row in rows}) == 1 and (moved_span := moved.pop()):
             what += f" for the usage of {span_in(*moved_span, examination.period.zone)}"
     else:
         amounts = " or amounts" if any(row.status == "wrong amount" for row in rows) else ""
-        what = ", ".join((f"are invoiced other quantities{amounts} than were used", *too_much_and_too_little(rows)))
+        what = ", ".join((f"{be} invoiced other quantities{amounts} than were used", *too_much_and_too_little(rows)))
     shared = _shared(differences, rows)
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):
