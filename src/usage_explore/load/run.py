@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import ShowProgress, progress_bar
-from usage_explore.db.catalog import organizations, placed, relation
+from usage_explore.db.catalog import organizations, relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.names import own_names
 from usage_explore.db.owners import refusal
@@ -278,7 +278,8 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
-        if scope and (missed := missed_source(connection, STAGE, identifier(placed(connection, table)), scope)):
+        stored = identifier(table)
+        if scope and (missed := missed_source(connection, STAGE, stored, scope)):
             raise LoadError(f"{path_text(source.path)}: replace: {missed}; nothing was loaded")
         if why := refusal(connection, table, table):
             raise LoadError(f"{path_text(source.path)}: {why}; nothing was loaded")
@@ -307,9 +308,9 @@ def _load(
         hour = 0
         if already_there and stage.first and stage.last:
             span = stage.organizations, stage.first, stage.last
-            hour = repeated_hour(connection, STAGE, identifier(placed(connection, table)), *span)
+            hour = repeated_hour(connection, STAGE, stored, *span)
         written = stage.write(settle)
-        credits = _credits(connection, identifier(placed(connection, table)), stage) if written.restated else 0
+        credits = _credits(connection, stored, stage) if written.restated else 0
         show(source.length, source.length, source.path.name)
     report = FileReport(
         path=source.path,

@@ -417,7 +417,10 @@ def _comparable(table: Table) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
 
 
 def _labels(table: Table) -> ColumnElement[Any]:
-    """The documented columns that tell usage apart, and the dimensions that are dates, or numbers but no amounts."""
+    """The documented columns of a row, and its dimensions that are dates, or numbers not named like amounts.
+
+    They are a JSON object; the SQL of `load` has the same under the name `labels`.
+    """
     pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
     value, number = pair.c.value.cast(Text), cast(literal(PATTERNS["number"]), Text)
     is_label = or_(
