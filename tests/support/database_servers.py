@@ -6,10 +6,11 @@ import contextlib
 import functools
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -64,6 +65,14 @@ def kind(server_url: str) -> str:
     return "timescaledb" if preloaded and "timescaledb" in preloaded[0] else "postgresql"
 
 
+def end_sessions(admin: psycopg.Connection[Any], database: str) -> None:
+    """End the sessions in a database; PostgreSQL's own wait, of dropping it too, looks every 0.1 s alone."""
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    until = time.monotonic() + 10
+    while admin.execute(ended, [database]).fetchone() and time.monotonic() < until:
+        time.sleep(0.002)
+
+
 @contextlib.contextmanager
 def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
     """A new database on the server, a copy of the template; its URL.
@@ -86,6 +95,7 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
     finally:
         for node in (server_url, *workers):
             with psycopg.connect(node, autocommit=True) as admin:
+                end_sessions(admin, name)
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from support.database_servers import at, copying, fresh_database, kind
+from support.database_servers import at, copying, end_sessions, fresh_database, kind
 
 _CATALOGS = """
     SELECT relname FROM pg_class
@@ -70,6 +70,7 @@ class ReusedDatabases:
     """Databases with the empty tables of a template, for one test at a time.
 
     After a test the database is emptied, and the next one gets it under another name, as names are the keys of caches.
+    The one that was emptied first is next: PostgreSQL would wait 0.1 s for the end of a session to rename the last one.
     Tables that a test made, such as those of records, are dropped. The database itself is dropped if its definitions
     (tables, indexes, functions, permissions, settings, …) are no longer those of the template then. TimescaleDB and
     Citus keep definitions in tables of their own: there each test gets a fresh copy.
@@ -100,16 +101,14 @@ class ReusedDatabases:
                 yield url
             return
         name = f"test_{uuid.uuid4().hex[:16]}"
-        if self._free:
-            self._execute("ALTER DATABASE {} RENAME TO {}", self._free.pop(), name)
+        if len(self._free) > 1:
+            self._execute("ALTER DATABASE {} RENAME TO {}", self._free.pop(0), name)
         else:
             self._execute("CREATE DATABASE {} TEMPLATE {} STRATEGY {}", name, self._template, copying(self._server_url))
         try:
             yield at(self._server_url, name)
         finally:
-            self._admin.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", [name]
-            )
+            end_sessions(self._admin, name)
             if self._emptied(name):
                 self._free.append(name)
             else:
