@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
+from usage_explore.files.decimal_marks import OpenPoints
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
@@ -60,7 +61,8 @@ def read_until(ended: Event) -> Iterator[None]:
 class Records:
     """Columns as the source names them, those of them that are floats, and the rows; `unit` is what a row is called.
 
-    `only`, called before the rows are read, leaves out other columns where the source can.
+    `only`, called before the rows are read, leaves out other columns where the source can. `why_thousands` is that of
+    a `Source`.
     """
 
     unit: str
@@ -68,6 +70,7 @@ class Records:
     floats: frozenset[str]
     rows: Iterable[Record]
     only: Callable[[Iterable[str]], None] = lambda columns: None
+    why_thousands: str = ""
 
 
 @contextmanager
@@ -103,7 +106,7 @@ def _file(path: Path, others: Sequence[str]) -> Iterator[Records]:
     with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
-        yield Records(file.unit, file.names or (), file.floats, _file_rows(file), file.only)
+        yield Records(file.unit, file.names or (), file.floats, _file_rows(file), file.only, file.why_thousands)
 
 
 def _file_rows(file: Source) -> Iterator[Record]:
@@ -130,6 +133,13 @@ def counted_commas(faults: Sequence[Fault]) -> list[Fault]:
     first = next(fault for fault in faults if fault.message.endswith(HAS_COMMA))
     others.insert(faults.index(first), replace(first, message=f"{first.message}; {number - 1:,} more numbers have one"))
     return others
+
+
+def open_points(records: Records, points: OpenPoints) -> list[str]:
+    """The error of numbers whose points may separate thousands, in a file whose numbers were seen; none without any."""
+    question = points.question(records.why_thousands, records.unit) if records.why_thousands else ""
+    fix = "write 1200 where the point separates thousands, 1.2 or 1.2000 where it is the decimal mark"
+    return [f"{question}; {fix}"] if question else []
 
 
 def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:

@@ -77,6 +77,7 @@ class XlsxSource(Source):
     kind = "xlsx"
     unit = "row"
     unit_of_length = "rows"
+    why_thousands = "it is text in the workbook, not a number"
 
     def __init__(self, path: Path, *, sheet: str | int | None = None, file: Path | None = None) -> None:
         super().__init__(path)

@@ -13,6 +13,7 @@ from uuid import UUID
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import difference, plain
 from usage_explore.errors import LoadError
+from usage_explore.files.decimal_marks import is_number
 from usage_explore.files.exact_json import loads_object
 from usage_explore.files.values import (
     InvalidValue,
@@ -26,7 +27,7 @@ from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.joined_columns import CostReader, DimensionReader
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
-from usage_explore.load.numbers import is_number, number_reader, of_one_currency
+from usage_explore.load.numbers import number_reader, of_one_currency
 from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.report import notes
 from usage_explore.load.times import TimeReader

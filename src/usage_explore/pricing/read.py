@@ -6,13 +6,15 @@ order. All faults of a book are reported together, each with its place and field
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.tables import counted_commas, opened
+from usage_explore.files.decimal_marks import OpenPoints
+from usage_explore.files.tables import counted_commas, open_points, opened
 from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
@@ -80,16 +82,25 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
         if faults:
             raise QueryError(faults)
         where = "" if name == PARAMETER else f"{validators.named(name)} "
-        rows = (
-            (
-                f"{where}{records.unit} {number:,}",
-                None if record is None else {field: record.get(column) for field, column in columns.items()},
-                unreadable or "cannot be read",
-            )
-            for number, record, unreadable in records.rows
-            if record is None or not all(map(is_blank, record.values()))
-        )
-        return _book(name, rows)
+        points = OpenPoints((*fields.NUMBERS, "tiers"))
+
+        def rows() -> _Rows:
+            for number, record, unreadable in records.rows:
+                place = f"{where}{records.unit} {number:,}"
+                if record is None:
+                    yield place, None, unreadable or "cannot be read"
+                elif not all(map(is_blank, record.values())):
+                    row = {field: record.get(column) for field, column in columns.items()}
+                    for field in points.columns:
+                        parts = re.split("[;:]", raw) if isinstance(raw := row.get(field), str) else (raw,)
+                        for part in parts:
+                            points.see(field, number, part)
+                    yield place, row, ""
+
+        book = _book(name, rows())
+        if faults := [Fault(PARAMETER, error) for error in open_points(records, points)]:
+            raise QueryError(faults)
+        return book
 
 
 def _toml(path: Path, name: str) -> Mapping[str, Any]:

@@ -15,7 +15,8 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.tables import Records, counted_commas
+from usage_explore.files.decimal_marks import OpenPoints
+from usage_explore.files.tables import Records, counted_commas, open_points
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
 from usage_explore.query import validators
 from usage_explore.validation.periods import currency_code
@@ -100,9 +101,14 @@ class Columns:
         lines: list[tuple[Any, ...]] = []
         faults: list[Fault] = []
         faulty = 0
+        points = OpenPoints(
+            column for name in self.columns if self.columns[name].is_exact for column in sources.get(name, ())
+        )
         for number, record, unreadable in records.rows:
             if record is not None and all(map(is_blank, record.values())):
                 continue
+            for column in points.columns if records.why_thousands else ():
+                points.see(column, number, (record or {}).get(column))
             values, errors = ((), [unreadable or ""]) if record is None else self._values(record, readers)
             if errors:
                 faulty += 1
@@ -114,6 +120,7 @@ class Columns:
                 raise QueryError([self._fault(f"there are more than {most:,} lines; give them in several validations")])
             elif not faults:
                 lines.append((number, *values))
+        faults += map(self._fault, open_points(records, points))
         if faults:
             raise QueryError(counted_commas(faults))
         return lines

@@ -341,3 +341,17 @@ def test_decimal_commas_of_a_whole_file_are_one_fault_with_their_count(tmp_path:
         stopped, commas = found
         assert stopped == "1,000 lines are faulty; nothing after line 1,001 was read"
         assert commas == f"line 2: amount: '2,50' {words}; 999 more numbers have one"
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_point_that_may_separate_thousands_is_refused(tmp_path: Path, mark: str) -> None:
+    """It was a decimal point in a file whose commas are not separators, and each amount a thousandth."""
+    rows = [["customer_id", "metric_key", "quantity", "amount"], [CUSTOMER, "m", "108.883", "2.177"]]
+    rows += [[CUSTOMER, "n", "12", "1.100"]]
+    text = "\n".join(mark.join(map(str, row)) for row in rows)
+    (fault,) = faults(written(tmp_path, text))
+    assert fault.startswith("does the point separate thousands? quantity: '108.883' (line 2); amount: '2.177' (line 2)")
+    assert fault.endswith("write 1200 where the point separates thousands, 1.2 or 1.2000 where it is the decimal mark")
+    sure = text + "\n" + mark.join((str(CUSTOMER), "o", "0.5", "3.10"))
+    assert read_invoices(written(tmp_path, sure)).lines[0].amount == Decimal("2.177")
+    assert read_invoices(written(tmp_path, text.replace(mark, ","))).lines[0].amount == Decimal("2.177")
