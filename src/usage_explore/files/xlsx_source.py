@@ -27,7 +27,7 @@ from usage_explore.files.sources import (
     Source,
     rows_before_header,
 )
-from usage_explore.files.values import Unreadable, quoted
+from usage_explore.files.values import MAX_SHEET_DIGITS, SheetNumber, Unreadable, quoted
 from usage_explore.formatting import path_text
 
 MAX_UNCOMPRESSED_BYTES = 2 * 1024 * 1024 * 1024
@@ -206,6 +206,8 @@ def _name(value: Any, where: str) -> str:
 
 def _value(value: Any) -> Any:
     """A cell's value from the decoder's JSON."""
+    if isinstance(value, Decimal) and value.adjusted() >= MAX_SHEET_DIGITS:
+        return SheetNumber(value)
     if not isinstance(value, dict):
         return value
     ((kind, text),) = value.items()
