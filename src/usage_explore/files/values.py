@@ -177,7 +177,7 @@ def plain_text(raw: object) -> str:
         return raw
     if isinstance(raw, SheetNumber):
         raise InvalidValue(
-            f"{quoted(raw)} is a number of {raw.adjusted() + 1} digits, of which Excel keeps {MAX_SHEET_DIGITS}: two"
+            f"{raw:f} is a number of {raw.adjusted() + 1} digits, of which Excel keeps {MAX_SHEET_DIGITS}: two"
             " such ids may have become one; format the column as text before the ids are imported into it"
         )
     if isinstance(raw, Decimal):
@@ -211,8 +211,8 @@ def code_text(raw: object) -> str:
 
 
 def metric_key_text(raw: object) -> str:
-    """Text that is not empty, of at most 1,024 bytes: a metric key."""
-    text = plain_text(raw)
+    """Text that is not empty, of at most 1,024 bytes, without the space around it: a metric key."""
+    text = plain_text(raw).strip()
     if not text:
         raise InvalidValue("is the empty text; say what was metered")
     if len(text) > MAX_METRIC_BYTES // 4 and len(text.encode()) > MAX_METRIC_BYTES:
