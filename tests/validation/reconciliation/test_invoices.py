@@ -355,3 +355,15 @@ def test_a_point_that_may_separate_thousands_is_refused(tmp_path: Path, mark: st
     sure = text + "\n" + mark.join((str(CUSTOMER), "o", "0.5", "3.10"))
     assert read_invoices(written(tmp_path, sure)).lines[0].amount == Decimal("2.177")
     assert read_invoices(written(tmp_path, text.replace(mark, ","))).lines[0].amount == Decimal("2.177")
+
+
+def test_names_of_columns_that_load_proposes_are_read(tmp_path: Path) -> None:
+    """Headers in German were refused, with all columns listed for each one that is missing."""
+    (line,) = read_invoices(written(tmp_path, "Kunden-Nr.;Metrik;Anzahl;Betrag;Währung;Notiz\n7;m;3;1.5;EUR;x\n")).lines
+    assert (line.metric_key, line.quantity, line.amount, line.currency) == ("m", 3, Decimal("1.5"), "EUR")
+    given = read_invoices(written(tmp_path, "customer_id;metric_key;quantity;Menge\n7;m;3;4\n"))
+    assert (given.lines[0].quantity, given.ignored) == (3, ("Menge",))
+    assert faults(written(tmp_path, "Kunde;Menge;Anzahl;Dienst\nx;1;2;y\n")) == [
+        "there is no column quantity",
+        "there is no column metric_key nor price_key; name it so, instead of 'Menge' or 'Anzahl' or 'Dienst'",
+    ]
