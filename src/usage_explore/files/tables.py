@@ -1,4 +1,4 @@
-"""A table given to a command or a method: a CSV or Parquet file, or a frame of any library, as records.
+"""A table given to a command or a method: a CSV, Excel or Parquet file, or a frame of any library, as records.
 
 Frames are those of pandas, and every other one that Arrow can read without a copy: tables and readers of Arrow,
 relations of DuckDB, frames of Polars, and what else narwhals knows.
@@ -26,6 +26,7 @@ from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
 from usage_explore.files.values import HAS_COMMA
+from usage_explore.files.xlsx_source import CHOOSE_A_SHEET
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
@@ -90,13 +91,13 @@ def opened(source: RecordSource, parameter: str, *, others: Sequence[str] = ()) 
 
 
 def _advised(error: str) -> str:
-    """The error without the advice to name an encoding, which only `load` takes."""
-    return error.replace(NOT_UTF_8, SAVE_AS_UTF_8)
+    """The error without the advice to name an encoding, or a sheet, which only `load` takes."""
+    return error.replace(NOT_UTF_8, SAVE_AS_UTF_8).replace(CHOOSE_A_SHEET, "; save the one that is meant as CSV")
 
 
 @contextmanager
 def _file(path: Path, others: Sequence[str]) -> Iterator[Records]:
-    kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet")}
+    kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet", "xlsx")}
     kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
     if kind is None and not os.path.exists(path):  # noqa: PTH110 - no error for a long name
         raise LoadError(f"{path_text(path)}: cannot be read: {os.strerror(errno.ENOENT)}")

@@ -37,6 +37,9 @@ MAX_DECODER_BYTES = 512 * 1024 * 1024
 """Memory in bytes of the process that decodes, beside the interpreter and its libraries; enforced on Linux."""
 
 
+CHOOSE_A_SHEET = "; choose one with --sheet"
+"""The advice of an error of a workbook with several sheets."""
+
 _MAX_SECONDS_FOR_NAMES = 20
 """Time in seconds that reading the names of a workbook's sheets may take."""
 

@@ -1,4 +1,4 @@
-"""Reads a price book from a TOML, CSV or Parquet file, a frame, an Arrow table, or rows of Python.
+"""Reads a price book from a TOML, CSV, Excel or Parquet file, a frame, an Arrow table, or rows of Python.
 
 TOML has one table per price, `[[prices]]`, with the names of `fields` as keys; a CSV file has them as columns, in any
 order. All faults of a book are reported together, each with its place and field: "prices.csv line 3: unit_amount: …".
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from usage_explore.files.tables import RecordSource
 
 PriceSource: TypeAlias = "RecordSource | Mapping[str, Any] | list[Any] | tuple[Any, ...] | PriceBook"
-"""A `.toml`, `.csv` or `.parquet` file, a frame, an Arrow table, `{"prices": […]}`, a list of mappings, or a book."""
+"""A `.toml`, `.csv`, `.xlsx` or `.parquet` file, a frame, an Arrow table, `{"prices": […]}`, mappings, or a book."""
 
 MAX_PRICES = 100_000
 """Prices of a book."""

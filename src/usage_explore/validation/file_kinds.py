@@ -105,7 +105,7 @@ class Recognized:
 
 
 def recognized(path: Path, name: str) -> Recognized:
-    """What a `.toml`, `.csv` or `.parquet` file is; `name` stands for the path in messages."""
+    """What a `.toml`, `.csv`, `.xlsx` or `.parquet` file is; `name` stands for the path in messages."""
     if path.name.lower().endswith(".toml"):
         with suppress(QueryError):
             return Recognized(("prices",), len(read_prices(path, name=name)))

@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.small_table import workbook
 from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
+from usage_explore.names import made_id
 from usage_explore.validation.reconciliation import invoices
 from usage_explore.validation.reconciliation.invoices import read_invoices
 
@@ -255,7 +257,7 @@ def test_columns_that_cannot_be_meant_are_refused(tmp_path: Path, header: str, s
 
 def test_what_is_no_source_says_so(tmp_path: Path) -> None:
     assert "no such file" in faults(tmp_path / "nowhere.csv")[0]
-    assert ".parquet" in faults(written(tmp_path, "x", "invoices.xlsx"))[0]
+    assert ".parquet" in faults(written(tmp_path, "x", "invoices.ods"))[0]
     assert "is empty" in faults(written(tmp_path, ""))[0]
     assert "there is no column quantity" in faults(written(tmp_path, "customer_id".encode("utf-16")))[0]
     assert "is a web page" in faults(written(tmp_path, "<!DOCTYPE html>"))[0]
@@ -367,3 +369,19 @@ def test_names_of_columns_that_load_proposes_are_read(tmp_path: Path) -> None:
         "there is no column quantity",
         "there is no column metric_key nor price_key; name it so, instead of 'Menge' or 'Anzahl' or 'Dienst'",
     ]
+
+
+def test_a_workbook_is_read(tmp_path: Path) -> None:
+    rows: list[list[object]] = [["Kunde", "Metrik", "Menge", "Betrag", "period_start", "period_end"]]
+    rows += [[4711, "m", 0.1, 1234.5, datetime(2026, 10, 1), datetime(2026, 11, 1)], [None] * 6]  # noqa: DTZ001
+    (line,) = read_invoices(written(tmp_path, workbook({"S": rows}), "a.xlsx")).lines
+    assert line[1:] == (
+        *(made_id("customer", "4711"), None, "m", None, None),
+        *(date(2026, 10, 1), date(2026, 11, 1), Decimal("0.1"), Decimal("1234.5"), None),
+    )
+    rows += [[1234567890123456, "m", "1.200", 1, None, None]]
+    cut, fault = faults(written(tmp_path, workbook({"S": rows}), "a.xlsx"))
+    assert cut.startswith("row 4: customer_id: 1234567890123456 is a number of 16 digits, of which Excel keeps 15")
+    assert "Menge: '1.200' (row 4) may be 1200 or 1.200, as it is text in the workbook" in fault
+    (fault,) = faults(written(tmp_path, workbook({"S": rows, "T": rows}), "a.xlsx"))
+    assert fault.endswith("has 2 sheets with values; save the one that is meant as CSV: 1 'S', 2 'T'")
