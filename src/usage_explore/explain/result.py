@@ -365,8 +365,12 @@ class Explanation:
             change += peak
             if self.is_even:
                 return f"{change}, spread evenly: every larger value changed by about as much, and no value stands out."
-            none = "" if self.common else ": no value or pair of values stands out"
-            return self.names.in_text(f"{change}{none}.")
+            if not self.common:
+                change += ": no value or pair of values"
+                is_any = self.total.before or self.total.after
+                clear = "changed clearly more than by chance; some may have risen, others fallen"
+                change += f" {clear if is_any else 'stands out'}"
+            return self.names.in_text(f"{change}.")
         parts = self._alike(signed)
         if not parts:
             parts = [

@@ -253,9 +253,9 @@ class Queries(Rates, Lookups):
         `invoices` are the lines to reconcile (a `.csv`, `.xlsx` or `.parquet` file, or a frame), `wallets` the
         customers' preferred currencies (the same, or a mapping), `control` the totals by day that a gateway, provider
         or FOCUS bill counted (as invoices), `prices` the price book that the lines' amounts are compared with, as for
-        `rate` (by default the table `usage_prices`); `bounds` override those of the checks (a `.toml` file, or its tables
-        as a mapping), by default the configured ones; `checks` names checks, default all; `progress` is called with a
-        check's name and the part of it that is done, 0 to 1.
+        `rate` (by default the table `usage_prices`); `bounds` override those of the checks (a `.toml` file, or its
+        tables as a mapping), by default the configured ones; `checks` names checks, default all; `progress` is
+        called with a check's name and the part of it that is done, 0 to 1.
 
         Raises `QueryError` for an invalid query, check, invoice line, preference, control total or bound, `ScopeError`,
         `DatabaseError`.
