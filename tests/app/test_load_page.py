@@ -173,7 +173,8 @@ def test_the_command_on_the_page_loads_the_same(
 
 
 def test_text_that_is_not_utf_8_is_read_as_cp1252_and_said(load: OpenLoad, events_database_url: str) -> None:
-    app = drop(load(), "when,customer,calls\n2026-10-01,Müller,3\n2026-10-02,Zoë,4\n".encode("cp1252"))
+    """A header that is not UTF-8 was refused, where the command proposes the encoding."""
+    app = drop(load(), "when,customer,calls,größe\n2026-10-01,Müller,3,S\n2026-10-02,Zoë,4,L\n".encode("cp1252"))
     assert "Encoding cp1252: the file is not UTF-8" in said(app)
     click(app)
     assert [row[1] for row in stored(events_database_url)] == [3, 4]

@@ -391,6 +391,22 @@ def test_windows_without_events(explained: Any) -> None:
     image(empty.chart(), "svg")
 
 
+def test_changes_within_chance_are_said_to_be_so_and_not_to_be_even(explained: Any) -> None:
+    """ "No value stands out" stood beside a region with four times the change, and two that fell."""
+    before = {"south": (6920, 7789, 1935, 7604), "west": (10371, 10259, 2930, 10362), "us": (9643, 7784, 9047, 10216)}
+    after = {"south": (17648, 14721, 7663, 5650), "west": (11161, 3228, 4782, 7056), "us": (10156, 7361, 7575, 3236)}
+    query = AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), metric="sum_quantity", metric_key="a")
+    more = [
+        event(day, customer_id=customer, quantity=Decimal(quantity), dimensions=f'{{"region": "{region}"}}')
+        for day, quantities in ((utc(2026, 5, 26), before), (utc(2026, 6, 2), after))
+        for region, of_customers in quantities.items()
+        for customer, quantity in zip(generated_events.CUSTOMERS, of_customers, strict=False)
+    ]
+    explanation = explained(more, query)
+    assert (explanation.cells, explanation.is_even) == ((), False)
+    assert explanation.sentence.endswith("changed clearly more than by chance; some may have risen, others fallen.")
+
+
 @pytest.mark.parametrize("value", [*hostile_values.SQL, *hostile_values.MARKUP, *hostile_values.UNICODE][::9])
 def test_hostile_values_stay_values(explained: Any, value: str) -> None:
     more = [event(utc(2026, 6, 2, 9, number), price_key=value) for number in range(40)]

@@ -22,7 +22,14 @@ from support.small_table import workbook
 from usage_explore.errors import LoadError
 from usage_explore.files import containers, xlsx_decoder, xlsx_source
 from usage_explore.files.open import open_source
-from usage_explore.files.values import InvalidValue, Unreadable, number_text
+from usage_explore.files.values import (
+    InvalidValue,
+    Unreadable,
+    id_reader,
+    idempotency_key_text,
+    metric_key_text,
+    number_text,
+)
 from usage_explore.load.times import TimeReader
 
 SHEET = "xl/worksheets/sheet1.xml"
@@ -99,6 +106,16 @@ def test_a_whole_number_is_the_same_id_however_it_is_written(tmp_path: Path, sto
     """Libraries other than Excel write each number with a point."""
     ((record),) = records(tmp_path / "a.xlsx", with_cells(f"><v>{stored}</v>"))
     assert number_text(record["a"]) == "4711"
+
+
+@pytest.mark.parametrize("stored", ["1846273645123450000", "1.8462736451234501E+18", "1234567890123456", "-1E15"])
+def test_a_number_of_more_digits_than_excel_keeps_is_no_id(tmp_path: Path, stored: str) -> None:
+    """Excel makes zeros of the further digits: two customers were one, and events of another key already there."""
+    ((record),) = records(tmp_path / "a.xlsx", with_cells(f"><v>{stored}</v>", "><v>999999999999999</v>"))
+    for read in (id_reader("customer"), idempotency_key_text, metric_key_text):
+        with pytest.raises(InvalidValue, match=r"is a number of 1[69] digits, of which Excel keeps 15: .* as text"):
+            read(record["a"])
+    assert idempotency_key_text(record["b"]) == "999999999999999"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from support.small_table import workbook
 from support.waiting import PATIENCE
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.values import InvalidValue
@@ -66,6 +67,9 @@ def test_a_number_that_may_mean_two_things_is_refused(text, decimal, reason):
     [
         "customer_id;metric_key;quantity;timestamp\na;m;1.200;2026-01-01T00:00:00Z\nb;m;12;2026-01-02T00:00:00Z\n",
         "customer_id\tmetric_key\tquantity\ttimestamp\tprice\na\tm\t1.200\t2026-01-01T00:00:00Z\t0,0042\n",
+        "customer_id\tmetric_key\tquantity\ttimestamp\na\tm\t1.200\t2026-01-01T00:00:00Z\n",
+        "customer_id|metric_key|quantity|timestamp\na|m|1.200|2026-01-01T00:00:00Z\n",
+        workbook({"S": [[*EVENT.strip().split(",")], ["a", "m", "1.200", "2026-01-01T00:00:00Z"]]}),
     ],
 )
 @pytest.mark.parametrize(("mark", "quantity"), [(",", 1200), (".", Decimal("1.2"))])

@@ -155,6 +155,15 @@ def test_decimal_commas_of_a_whole_book_are_one_fault(tmp_path: Path) -> None:
     assert fault.message.endswith("; 29 more numbers have one")
 
 
+def test_a_point_that_may_separate_thousands_is_refused(tmp_path: Path) -> None:
+    """It was a decimal point: a price of 1,200 became 1.2."""
+    text = "metric_key;model;unit_amount;tiers;currency\na;;1.200;;EUR\nb;volume;;{};EUR\n"
+    with pytest.raises(QueryError, match=r"unit_amount: '1.200' \(line 2\); tiers: '1.000' \(line 3\) may be 1200 or"):
+        read_prices(written(tmp_path, text.format('"1.000:2;:1"'), "a.csv"))
+    with pytest.raises(QueryError, match=r"thousands\? unit_amount: '1.200' \(line 2\) may be"):
+        read_prices(written(tmp_path, text.format('"1.000:0.2;:1"'), "a.csv"))
+
+
 def test_all_faults_of_a_file_are_reported_together(tmp_path: Path) -> None:
     text = "metric_key,unit_amount,currency\ncalls,x,USD\nseats,1,\ncalls,2,USD\ncalls,3,USD\n"
     with pytest.raises(QueryError) as caught:

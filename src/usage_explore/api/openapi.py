@@ -205,12 +205,12 @@ def _job_content(noun: str) -> dict[str, Any]:
 
 def files(names: tuple[str, ...]) -> dict[str, Any]:
     """The body of a request that takes files."""
-    kinds = {"prices": ".toml, .csv or .parquet", "bounds": ".toml"}
+    kinds = {"prices": ".toml, .csv, .xlsx or .parquet", "bounds": ".toml"}
     properties = {
         name: {
             "type": "string",
             "format": "binary",
-            "description": f"A {kinds.get(name, '.csv or .parquet')} file, as of `usage-explore validate`.",
+            "description": f"A {kinds.get(name, '.csv, .xlsx or .parquet')} file, as of `usage-explore validate`.",
         }
         for name in names
     }

@@ -50,7 +50,7 @@ def prices() -> None:
 @organization
 @common
 def load_prices(file: Path) -> None:
-    """Load the price book in FILE (.toml, .csv or .parquet); it replaces the organization's whole book, or nothing.
+    """Load the price book in FILE (.toml, .csv, .xlsx or .parquet); it replaces the organization's whole book.
 
     Creates the table usage_prices beside the events if there is none.
     """
@@ -107,8 +107,8 @@ def _file_option(name: str, words: str) -> Callable[[Callable[..., Any]], Callab
 
 @click.command()
 @period_options
-@_file_option("prices", "Price book, .toml, .csv or .parquet.  [default: the table usage_prices]")
-@_file_option("wallets", "Preferred currencies, .csv or .parquet.")
+@_file_option("prices", "Price book, .toml, .csv, .xlsx or .parquet.  [default: the table usage_prices]")
+@_file_option("wallets", "Preferred currencies, .csv, .xlsx or .parquet.")
 @click.option("--margins", is_flag=True, help="List revenue, external cost and margin by customer and metric, too.")
 @_file_option("csv", "Write all lines as CSV; - for stdout.")
 @click.option("--escape-formulas", is_flag=True, help=f"CSV only. {formulas.MEANING}")

@@ -40,11 +40,11 @@ NOT_NOTIFIED = 4
 """The exit code of a run that would end with 0, but whose notification was not delivered."""
 
 INPUTS = {
-    "invoices": "Invoice lines, .csv or .parquet.",
+    "invoices": "Invoice lines, .csv, .xlsx or .parquet.",
     "wallets": "Preferred currencies, likewise.",
     "control": "Totals by day of a gateway, provider or FOCUS bill, likewise.",
     "bounds": "Bounds of the checks that differ from the defaults, .toml; see --show-bounds.",
-    "prices": "Price book for the lines' amounts, .toml, .csv or .parquet; else the table usage_prices.",
+    "prices": "Price book for the lines' amounts, .toml, .csv, .xlsx or .parquet; else the table usage_prices.",
 }
 """The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
 

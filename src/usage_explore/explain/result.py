@@ -36,7 +36,7 @@ EVERYTHING_ELSE = "everything else"
 """Name of the part outside all cells."""
 
 _AMOUNTS = ("before", "after", "contribution")
-"""The amounts of a part."""
+_WITHIN_CHANCE = "changed clearly more than by chance; some may have risen, others fallen"
 
 _SHARE_CONTEXT = Context(prec=6)
 """Shares are rounded to six digits; contributions are exact."""
@@ -365,8 +365,8 @@ class Explanation:
             change += peak
             if self.is_even:
                 return f"{change}, spread evenly: every larger value changed by about as much, and no value stands out."
-            none = "" if self.common else ": no value or pair of values stands out"
-            return self.names.in_text(f"{change}{none}.")
+            said = _WITHIN_CHANCE if self.total.before or self.total.after else "stands out"
+            return self.names.in_text(f"{change}{'' if self.common else f': no value or pair of values {said}'}.")
         parts = self._alike(signed)
         if not parts:
             parts = [

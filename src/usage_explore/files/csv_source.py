@@ -64,6 +64,8 @@ class CsvSource(TextSource):
         start = self.content.start.decode(self.encoding or "", "replace").removeprefix("\ufeff")
         self.delimiter = self._delimiter = named or detect_delimiter(start, is_cut=is_cut)
         self._blank += self._delimiter.encode()
+        if self._delimiter != ",":
+            self.why_thousands = f"the file is separated by {DELIMITERS.get(self._delimiter, repr(self._delimiter))}"
         self._header_line, has_titles = _header_line(start, self._delimiter)
         if has_titles:
             self.notes = (f"header in line {self._header_line:,}",)

@@ -68,6 +68,7 @@ class Source(ABC):
 
     `kind` is "csv", "jsonl", "json", "parquet" or "xlsx"; `description` says it in words: "CSV, semicolons, UTF-16".
     `floats` are the columns that hold floats in a Parquet file.
+    `why_thousands` is a clause that says why a point in a number that is text may separate thousands; blank if not.
     `delimiter` is that of a CSV file, `encoding` that of a text file ("utf-8", "utf-16-le", "cp1252"), else None.
     """
 
@@ -78,6 +79,7 @@ class Source(ABC):
     length: int = 0
     unit_of_length = "bytes"
     delimiter: str | None = None
+    why_thousands: str = ""
     encoding: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""A table given to a command or a method: a CSV or Parquet file, or a frame of any library, as records.
+"""A table given to a command or a method: a CSV, Excel or Parquet file, or a frame of any library, as records.
 
 Frames are those of pandas, and every other one that Arrow can read without a copy: tables and readers of Arrow,
 relations of DuckDB, frames of Polars, and what else narwhals knows.
@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
+from usage_explore.files.decimal_marks import OpenPoints
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
 from usage_explore.files.values import HAS_COMMA
+from usage_explore.files.xlsx_source import CHOOSE_A_SHEET
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
@@ -60,7 +62,8 @@ def read_until(ended: Event) -> Iterator[None]:
 class Records:
     """Columns as the source names them, those of them that are floats, and the rows; `unit` is what a row is called.
 
-    `only`, called before the rows are read, leaves out other columns where the source can.
+    `only`, called before the rows are read, leaves out other columns where the source can. `why_thousands` is that of
+    a `Source`.
     """
 
     unit: str
@@ -68,6 +71,7 @@ class Records:
     floats: frozenset[str]
     rows: Iterable[Record]
     only: Callable[[Iterable[str]], None] = lambda columns: None
+    why_thousands: str = ""
 
 
 @contextmanager
@@ -87,13 +91,13 @@ def opened(source: RecordSource, parameter: str, *, others: Sequence[str] = ()) 
 
 
 def _advised(error: str) -> str:
-    """The error without the advice to name an encoding, which only `load` takes."""
-    return error.replace(NOT_UTF_8, SAVE_AS_UTF_8)
+    """The error without the advice to name an encoding, or a sheet, which only `load` takes."""
+    return error.replace(NOT_UTF_8, SAVE_AS_UTF_8).replace(CHOOSE_A_SHEET, "; save the one that is meant as CSV")
 
 
 @contextmanager
 def _file(path: Path, others: Sequence[str]) -> Iterator[Records]:
-    kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet")}
+    kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet", "xlsx")}
     kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
     if kind is None and not os.path.exists(path):  # noqa: PTH110 - no error for a long name
         raise LoadError(f"{path_text(path)}: cannot be read: {os.strerror(errno.ENOENT)}")
@@ -103,7 +107,7 @@ def _file(path: Path, others: Sequence[str]) -> Iterator[Records]:
     with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
-        yield Records(file.unit, file.names or (), file.floats, _file_rows(file), file.only)
+        yield Records(file.unit, file.names or (), file.floats, _file_rows(file), file.only, file.why_thousands)
 
 
 def _file_rows(file: Source) -> Iterator[Record]:
@@ -130,6 +134,13 @@ def counted_commas(faults: Sequence[Fault]) -> list[Fault]:
     first = next(fault for fault in faults if fault.message.endswith(HAS_COMMA))
     others.insert(faults.index(first), replace(first, message=f"{first.message}; {number - 1:,} more numbers have one"))
     return others
+
+
+def open_points(records: Records, points: OpenPoints) -> list[str]:
+    """The error of numbers whose points may separate thousands, in a file whose numbers were seen; none without any."""
+    question = points.question(records.why_thousands, records.unit) if records.why_thousands else ""
+    fix = "write 1200 where the point separates thousands, 1.2 or 1.2000 where it is the decimal mark"
+    return [f"{question}; {fix}"] if question else []
 
 
 def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:

@@ -64,6 +64,16 @@ class Unreadable:
         return f"a value that {self.reason}"
 
 
+MAX_SHEET_DIGITS = 15
+"""Digits that Excel keeps of a number; the further ones become zeros, so two long ids become one."""
+
+
+class SheetNumber(Decimal):
+    """A number of a spreadsheet with more digits before its point than `MAX_SHEET_DIGITS`: a quantity, but no id."""
+
+    __slots__ = ()
+
+
 _DECIMAL = re.compile(r"Decimal\('([^']*)'\)")
 """A number in the text of a list or an object."""
 
@@ -158,13 +168,18 @@ def _too_long(raw: object, side: str) -> InvalidValue:
 
 
 def plain_text(raw: object) -> str:
-    """Text as it is in the file; an integer, decimal or UUID as text."""
+    """Text as it is in the file; an integer, decimal or UUID as text, but for a `SheetNumber`."""
     if type(raw) is str:
         if not raw.isascii():
             _check_unicode(raw)
         if "\0" in raw:
             raise InvalidValue(f"{quoted(raw)} has a NUL character, which PostgreSQL cannot keep")
         return raw
+    if isinstance(raw, SheetNumber):
+        raise InvalidValue(
+            f"{raw:f} is a number of {raw.adjusted() + 1} digits, of which Excel keeps {MAX_SHEET_DIGITS}: two"
+            " such ids may have become one; format the column as text before the ids are imported into it"
+        )
     if isinstance(raw, Decimal):
         return f"{raw:f}"
     if isinstance(raw, UUID) or (isinstance(raw, int) and not isinstance(raw, bool)):
@@ -196,8 +211,8 @@ def code_text(raw: object) -> str:
 
 
 def metric_key_text(raw: object) -> str:
-    """Text that is not empty, of at most 1,024 bytes: a metric key."""
-    text = plain_text(raw)
+    """Text that is not empty, of at most 1,024 bytes, without the space around it: a metric key."""
+    text = plain_text(raw).strip()
     if not text:
         raise InvalidValue("is the empty text; say what was metered")
     if len(text) > MAX_METRIC_BYTES // 4 and len(text.encode()) > MAX_METRIC_BYTES:

@@ -27,7 +27,7 @@ from usage_explore.files.sources import (
     Source,
     rows_before_header,
 )
-from usage_explore.files.values import Unreadable, quoted
+from usage_explore.files.values import MAX_SHEET_DIGITS, SheetNumber, Unreadable, quoted
 from usage_explore.formatting import path_text
 
 MAX_UNCOMPRESSED_BYTES = 2 * 1024 * 1024 * 1024
@@ -36,6 +36,9 @@ MAX_UNCOMPRESSED_BYTES = 2 * 1024 * 1024 * 1024
 MAX_DECODER_BYTES = 512 * 1024 * 1024
 """Memory in bytes of the process that decodes, beside the interpreter and its libraries; enforced on Linux."""
 
+
+CHOOSE_A_SHEET = "; choose one with --sheet"
+"""The advice of an error of a workbook with several sheets."""
 
 _MAX_SECONDS_FOR_NAMES = 20
 """Time in seconds that reading the names of a workbook's sheets may take."""
@@ -77,6 +80,7 @@ class XlsxSource(Source):
     kind = "xlsx"
     unit = "row"
     unit_of_length = "rows"
+    why_thousands = "it is text in the workbook, not a number"
 
     def __init__(self, path: Path, *, sheet: str | int | None = None, file: Path | None = None) -> None:
         super().__init__(path)
@@ -205,6 +209,8 @@ def _name(value: Any, where: str) -> str:
 
 def _value(value: Any) -> Any:
     """A cell's value from the decoder's JSON."""
+    if isinstance(value, Decimal) and value.adjusted() >= MAX_SHEET_DIGITS:
+        return SheetNumber(value)
     if not isinstance(value, dict):
         return value
     ((kind, text),) = value.items()

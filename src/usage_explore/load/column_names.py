@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from usage_explore.load.mapping import ColumnMapping
@@ -74,6 +74,22 @@ TIME_WORDS = (
 )  # fmt: skip
 """Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
 
+_ENGLISH = frozenset((
+    "customer", "client", "tenant", "subscriber", "quantity", "qty", "usage", "units", "count", "amount", "value",
+    "volume", "consumption",
+))  # fmt: skip
+_COUNTS = frozenset(("anzahl", "aantal"))
+_MEANINGS: Mapping[str, frozenset[str]] = {
+    "customer_id": (SURE_CUSTOMER_WORDS | {"kunden"}) - _ENGLISH,
+    "metric_key": frozenset(("metrik", "metrique", "metrica", "metriek")),
+    "quantity": QUANTITY_WORDS - _ENGLISH,
+    "events": _COUNTS,
+    "amount": frozenset(("betrag", "montant", "importe", "importo", "bedrag")),
+    "currency": CURRENCY_WORDS - {"currency"},
+    "day": frozenset(("datum", "tag", "fecha")),
+}
+"""Column of invoice lines, control totals or preferred currencies -> words that mean it in other languages."""
+
 CLOCK_WORDS = frozenset(("time", "hour", "clock", "uhrzeit", "zeit", "uhr", "stunde", "heure", "hora", "ora", "tijd"))
 ANY_CLOCK_WORDS = frozenset(("of", "day", "start", "started", "begin", "from", "local", "event"))
 """Words of a column's name that mean a time of day, and words that may be beside them; "talk time" is a duration."""
@@ -110,6 +126,23 @@ def _words_of(part: str) -> list[str]:
 def _plain(word: str) -> str:
     """The word in lower case without accents, which exports often lack: "quantite" of Quantité."""
     return "".join(letter for letter in unicodedata.normalize("NFD", word.lower()) if letter.isalpha())
+
+
+def meant_columns(names: Iterable[str], columns: Iterable[str]) -> dict[str, str]:
+    """Of the columns of a file for a validation, those that one name alone means in another language, with that name.
+
+    >>> meant_columns(["Kunden-Nr.", "Menge", "Betrag (EUR)"], ["customer_id", "quantity", "amount"])
+    {'customer_id': 'Kunden-Nr.', 'quantity': 'Menge'}
+    """
+    meant: dict[str, list[str]] = {}
+    columns = [column for column in columns if column in _MEANINGS]
+    for name in names:
+        own = {*words(name)}
+        own -= ID_WORDS if own & _MEANINGS["customer_id"] else set()
+        means = [column for column in columns if own and own <= _MEANINGS[column]]
+        for column in means:
+            meant.setdefault(column, []).append(name if len(means) == 1 else "")
+    return {column: names[0] for column, names in meant.items() if len(names) == 1 and names[0]}
 
 
 def codes_of_name(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Warnings of texts that may be no id: words for no value, lines of totals, and one name in two Unicode forms."""
+"""Warnings of texts that may be no id: words for no value, lines of totals, and names that look alike."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ _NO_VALUES = frozenset(("NULL", "null", "(null)", "None", "N/A", "n/a", "#N/A", 
 _TOTALS = frozenset(("total", "totals", "grand total", "sum", "gesamt", "gesamtsumme", "summe"))
 """Words, in lower case, that a line of totals has in place of a customer."""
 
+_MAX_METRICS = 100
+"""Metrics with letters beyond ASCII whose other forms are searched for in the table."""
+
 _SUMS = """
 SELECT customer_id, metric_key, sum(quantity), (SELECT sum(quantity) FROM {stage} a WHERE a.metric_key = s.metric_key)
 FROM {stage} s WHERE customer_id = ANY (%s) GROUP BY 1, 2
@@ -44,23 +47,48 @@ WHERE organization_id = ANY (%s) AND kind = ANY (%s) AND id = ANY (%s) AND EXIST
 """
 
 
+_STORED_METRIC = """
+SELECT EXISTS (SELECT FROM {events} WHERE organization_id = ANY (%s::uuid[]) AND metric_key = %s::text)
+"""
+
+
 def doubtful_words(mapper: RowMapper) -> Iterator[str]:
     """The warnings of words for no value that became ids, and of ids in two forms, after the rows were read."""
+    texts = _texts(mapper)
     words: dict[str, list[str]] = defaultdict(list)
     forms: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for (kind, _), text in mapper.ids.texts.items():
-        if text in _NO_VALUES:
+    for kind, text in texts:
+        if text in _NO_VALUES and kind != "metric":
             words[kind].append(text)
         if not text.isascii():
-            forms[kind, unicodedata.normalize("NFC", text)].add(text)
-    for kind, texts in words.items():
-        options = " ".join(f"--null {shlex.quote(text)}" for text in texts)
-        be = "is an id" if len(texts) == 1 else "are ids"
+            forms[kind, _look(text)].add(text)
+    for key in texts:
+        if key in forms:  # "c1" beside "c1" with an invisible mark
+            forms[key].add(key[1])
+    for kind, ids in words.items():
+        options = " ".join(f"--null {shlex.quote(text)}" for text in ids)
+        be = "is an id" if len(ids) == 1 else "are ids"
         yield (
-            f"warning: {listed([*map(quoted, texts)])} {be} of {kind}s; if it is a word for no value, load the file"
+            f"warning: {listed([*map(quoted, ids)])} {be} of {kind}s; if it is a word for no value, load the file"
             f" with {options}"
         )
-    yield from (_two_forms(kind, text) for (kind, text), texts in forms.items() if len(texts) > 1)
+    yield from (_two_forms(kind, text) for (kind, text), same in forms.items() if len(same) > 1)
+
+
+def _texts(mapper: RowMapper) -> list[tuple[str, str]]:
+    """The kind and the text of each id and metric."""
+    return [*((kind, text) for (kind, _), text in mapper.ids.texts.items()), *(("metric", m) for m in mapper.metrics)]
+
+
+def _look(text: str) -> str:
+    """The text as it looks: in NFC, without invisible marks such as U+200B and U+202E, spaces of any kind as one."""
+    shown = (" " if letter.isspace() else letter for letter in text if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFC", "".join(shown)).strip()
+
+
+def _other_forms(text: str) -> set[str]:
+    look = _look(text)
+    return {unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text), look} - {text, ""}
 
 
 class TotalLines:
@@ -107,30 +135,39 @@ def _total_warning(text: str, metric: str, quantity: Decimal, total: Decimal) ->
 def stored_in_another_form(
     connection: Connection, events: Table, names: Table, organizations: Sequence[UUID], mapper: RowMapper
 ) -> list[str]:
-    """The warnings of ids of which stored events, and the directory of names, have the other form, of another file."""
+    """The warnings of ids and metrics of which stored events have the other form, of another file; of ids, if the
+    directory of names has it, too.
+    """
+    metrics = [text for text in mapper.metrics if not text.isascii()][:_MAX_METRICS]
+    exists = sql.SQL(_STORED_METRIC).format(events=identifier(events))
+    found = [
+        _two_forms("metric", text)
+        for text in metrics
+        for form in _other_forms(text) - mapper.metrics.keys()
+        if connection.execute(exists, [[*organizations], form]).fetchone() == (True,)
+    ]
     others: dict[tuple[str, UUID], str] = {}
     for (kind, id_), text in mapper.ids.texts.items():
         if not text.isascii() and made_id(kind, text) == UUID(id_):
-            forms = {unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)} - {text}
-            others |= {(kind, made_id(kind, form)): text for form in forms}
+            others |= {(kind, made_id(kind, form)): text for form in _other_forms(text)}
     others = {key: text for key, text in others.items() if (key[0], str(key[1])) not in mapper.ids.texts}
     if not others:
-        return []
+        return found
     kinds, ids = zip(*others, strict=True)
     statement = sql.SQL(_STORED).format(names=identifier(names), events=identifier(events))
     try:
         with connection.transaction():  # a refused statement leaves the transaction usable
             if not is_readable(connection, names):
-                return []
+                return found
             rows = connection.execute(statement, [[*organizations], [*kinds], [*ids]]).fetchall()
     except psycopg.Error:
-        return []
-    return [_two_forms(kind, others[kind, id_]) for kind, id_ in rows if (kind, id_) in others]
+        return found
+    return found + [_two_forms(kind, others[kind, id_]) for kind, id_ in rows if (kind, id_) in others]
 
 
 def _two_forms(kind: str, text: str) -> str:
     return (
-        f"warning: the {kind} {quoted(text)} is written in two ways that look alike (Unicode NFC and NFD), which are"
-        f" two {kind}s; write one of them in all files. If both have the same usage, it is counted twice: replace"
-        " that of the other one with --replace"
+        f"warning: the {kind} {quoted(text)} is written in two ways that look alike (Unicode NFC and NFD, or with"
+        f" invisible characters), which are two {kind}s; write one of them in all files. If both have the same usage,"
+        " it is counted twice: replace that of the other one with --replace"
     )

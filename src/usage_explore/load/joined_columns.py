@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from usage_explore.decimals import exact_product, plain, total
+from usage_explore.files.decimal_marks import is_number
 from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import InvalidValue, Unreadable, code_text
 from usage_explore.load.mapping import NamePattern
-from usage_explore.load.numbers import CODES_OF_SIGNS, is_number
+from usage_explore.load.numbers import CODES_OF_SIGNS
 from usage_explore.load.paths import amounts, member
 
 

@@ -103,12 +103,3 @@ def bare_number(text: str) -> str:
 
 def _is_ambiguous(text: str) -> bool:
     return _DECIMAL_COMMA.fullmatch(text) is not None or any(mark.fullmatch(text) for mark in _SEPARATED.values())
-
-
-def is_number(raw: object) -> bool:
-    """Whether the value is a number with a decimal point."""
-    try:
-        number_text(raw)
-    except InvalidValue:
-        return False
-    return True

@@ -110,7 +110,7 @@ class LoadOptions:
 class Prepared:
     """A file that was looked into: its columns, the preset and the mapping that fit it.
 
-    `description` is the file's format in words.
+    `description` is the file's format in words, `why_thousands` that of its `Source`.
     """
 
     file: Path | StandardInput
@@ -120,7 +120,7 @@ class Prepared:
     mapping: ColumnMapping
     options: LoadOptions
     description: str
-    delimiter: str | None = None
+    why_thousands: str = ""
 
     @property
     def path(self) -> Path:
@@ -169,7 +169,7 @@ class Prepared:
             for given in mapper.fields
             if given.column in mapper.times and mapping.time_format is None and mapping.day_first is None
         ]
-        marks = [] if mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
+        marks = [] if mapping.decimal else [DecimalMarks(mapper, self.why_thousands)]
         open_orders, open_marks = orders, marks
         for line, record in self.records(show) if orders or marks else ():
             open_orders = [(given, order) for given, order in open_orders if order.sees(line, value_of(given, record))]
@@ -217,7 +217,7 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
     with options.open(file) as source:
         names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
-        description, delimiter = source.description, source.delimiter
+        description, why_thousands = source.description, source.why_thousands
         if sampled and not names:
             check_readable(islice(source, _SAMPLED_ROWS), source)
     preset = options.chosen_preset(names)
@@ -241,7 +241,7 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
         mapping=mapping,
         options=options,
         description=description,
-        delimiter=delimiter,
+        why_thousands=why_thousands,
     )
 
 

@@ -13,20 +13,16 @@ from uuid import UUID
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import difference, plain
 from usage_explore.errors import LoadError
+from usage_explore.files.decimal_marks import is_number
 from usage_explore.files.exact_json import loads_object
-from usage_explore.files.values import (
-    InvalidValue,
-    metric_key_text,
-    number_text,
-    plain_text,
-)
+from usage_explore.files.values import InvalidValue, metric_key_text, number_text, plain_text
 from usage_explore.load.column_names import ColumnNames, other_costs
 from usage_explore.load.doubtful_ids import doubtful_words
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.joined_columns import CostReader, DimensionReader
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
-from usage_explore.load.numbers import is_number, number_reader, of_one_currency
+from usage_explore.load.numbers import number_reader, of_one_currency
 from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.report import notes
 from usage_explore.load.times import TimeReader
@@ -38,6 +34,8 @@ Row = list[str | None]
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
 
+_MAX_METRICS = 100_000
+"""Metrics that are remembered."""
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
 _METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATION = (
@@ -60,7 +58,7 @@ class RowMapper(ColumnNames):
 
     `sampled` is that of `ColumnNames`. `organization` is the id for rows that name none; `is_local` says that it is the
     default, so a row of a file with a column for it must name one. After the rows, `ids.texts` has the text of ids that
-    are made, `readable` the readable name by (organization, kind, id).
+    are made, `metrics` the metrics, `readable` the readable name by (organization, kind, id).
     """
 
     def __init__(
@@ -75,6 +73,7 @@ class RowMapper(ColumnNames):
         super().__init__(mapping, names, sampled=sampled)
         self.ids = Identifiers(by_column=mapping.ids_by_column)
         self.readable: dict[tuple[str, str, str], str] = {}
+        self.metrics: dict[str, None] = {}
         self.counts: Counter[str] = Counter()
         self.times: dict[str, TimeReader] = {}
         self._organization = str(organization) if organization else None
@@ -174,7 +173,13 @@ class RowMapper(ColumnNames):
             return of_one_currency(self._number)
         if KINDS[column] == "number":
             return self._number
-        return READERS[column]
+        return self._metric if column == "metric_key" else READERS[column]
+
+    def _metric(self, raw: object) -> str:
+        text = metric_key_text(raw)
+        if len(self.metrics) < _MAX_METRICS:
+            self.metrics[text] = None
+        return text
 
     def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
@@ -393,7 +398,7 @@ class RowMapper(ColumnNames):
             self.counts["nothing measured"] += 1
         for number, (metric, text) in enumerate(kept):
             event = row.copy()
-            event[_METRIC], event[_QUANTITY] = metric_key_text(metric), text
+            event[_METRIC], event[_QUANTITY] = self._metric(metric), text
             if row[_KEY] is not None:
                 event[_KEY] = f"{row[_KEY]}:{metric}"
             if number:

@@ -72,6 +72,9 @@ _ALIASES = {
     "included": "included_quantity",
     "minimum": "minimum_amount",
 }
+NUMBERS = ("unit_amount", "flat_amount", "package_size", "included_quantity", "minimum_amount")
+"""Fields of one decimal."""
+
 IGNORED = ("name", "description", "note")
 """Fields for people."""
 

@@ -1,4 +1,4 @@
-"""Reads a price book from a TOML, CSV or Parquet file, a frame, an Arrow table, or rows of Python.
+"""Reads a price book from a TOML, CSV, Excel or Parquet file, a frame, an Arrow table, or rows of Python.
 
 TOML has one table per price, `[[prices]]`, with the names of `fields` as keys; a CSV file has them as columns, in any
 order. All faults of a book are reported together, each with its place and field: "prices.csv line 3: unit_amount: …".
@@ -6,13 +6,15 @@ order. All faults of a book are reported together, each with its place and field
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.tables import counted_commas, opened
+from usage_explore.files.decimal_marks import OpenPoints
+from usage_explore.files.tables import counted_commas, open_points, opened
 from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from usage_explore.files.tables import RecordSource
 
 PriceSource: TypeAlias = "RecordSource | Mapping[str, Any] | list[Any] | tuple[Any, ...] | PriceBook"
-"""A `.toml`, `.csv` or `.parquet` file, a frame, an Arrow table, `{"prices": […]}`, a list of mappings, or a book."""
+"""A `.toml`, `.csv`, `.xlsx` or `.parquet` file, a frame, an Arrow table, `{"prices": […]}`, mappings, or a book."""
 
 MAX_PRICES = 100_000
 """Prices of a book."""
@@ -80,16 +82,25 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
         if faults:
             raise QueryError(faults)
         where = "" if name == PARAMETER else f"{validators.named(name)} "
-        rows = (
-            (
-                f"{where}{records.unit} {number:,}",
-                None if record is None else {field: record.get(column) for field, column in columns.items()},
-                unreadable or "cannot be read",
-            )
-            for number, record, unreadable in records.rows
-            if record is None or not all(map(is_blank, record.values()))
-        )
-        return _book(name, rows)
+        points = OpenPoints((*fields.NUMBERS, "tiers"))
+
+        def rows() -> _Rows:
+            for number, record, unreadable in records.rows:
+                place = f"{where}{records.unit} {number:,}"
+                if record is None:
+                    yield place, None, unreadable or "cannot be read"
+                elif not all(map(is_blank, record.values())):
+                    row = {field: record.get(column) for field, column in columns.items()}
+                    for field in points.columns:
+                        parts = re.split("[;:]", raw) if isinstance(raw := row.get(field), str) else (raw,)
+                        for part in parts:
+                            points.see(field, number, part)
+                    yield place, row, ""
+
+        book = _book(name, rows())
+        if faults := [Fault(PARAMETER, error) for error in open_points(records, points)]:
+            raise QueryError(faults)
+        return book
 
 
 def _toml(path: Path, name: str) -> Mapping[str, Any]:

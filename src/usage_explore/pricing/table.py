@@ -27,7 +27,6 @@ PRICES_TABLE = "usage_prices"
 
 _COMMENT = "Prices by which usage is rated, one row per price; made by usage-explore"
 _TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Numeric": ("numeric",), "Integer": ("int4", "int8", "int2")}
-_NUMBERS = ("unit_amount", "flat_amount", "package_size", "included_quantity", "minimum_amount")
 
 _COLUMNS = """
 SELECT attname, typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -47,7 +46,7 @@ _SCHEMA += " ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(events)s)::oi
 def prices_table(schema: str | None = None) -> Table:
     """The table: `number` is the price's position in its book; times and tiers are text as in a CSV file."""
     types: dict[str, Any] = {"customer_id": Uuid[UUID](), "product_id": Uuid[UUID](), "scale": Integer()}
-    types |= {name: Numeric() for name in _NUMBERS}
+    types |= {name: Numeric() for name in fields.NUMBERS}
     return Table(
         PRICES_TABLE,
         MetaData(schema=schema),

@@ -250,12 +250,12 @@ class Queries(Rates, Lookups):
         Examines the events ingested until the period's `as_of`, by default the settle time ago, so that a repetition
         gives the same numbers (of a period that is over the last arrival, or a sign-off's `as_of`, until then); later
         arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and may still gain events.
-        `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame), `wallets` the customers'
-        preferred currencies (the same, or a mapping), `control` the totals by day that a gateway, provider or FOCUS
-        bill counted (as invoices), `prices` the price book that the lines' amounts are compared with, as for `rate` (by
-        default the table `usage_prices`); `bounds` override those of the checks (a `.toml` file, or its tables as a
-        mapping), by default the configured ones; `checks` names checks, default all; `progress` is called with a
-        check's name and the part of it that is done, 0 to 1.
+        `invoices` are the lines to reconcile (a `.csv`, `.xlsx` or `.parquet` file, or a frame), `wallets` the
+        customers' preferred currencies (the same, or a mapping), `control` the totals by day that a gateway, provider
+        or FOCUS bill counted (as invoices), `prices` the price book that the lines' amounts are compared with, as for
+        `rate` (by default the table `usage_prices`); `bounds` override those of the checks (a `.toml` file, or its
+        tables as a mapping), by default the configured ones; `checks` names checks, default all; `progress` is
+        called with a check's name and the part of it that is done, 0 to 1.
 
         Raises `QueryError` for an invalid query, check, invoice line, preference, control total or bound, `ScopeError`,
         `DatabaseError`.

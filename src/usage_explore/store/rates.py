@@ -66,7 +66,7 @@ class Rates(StoreBase):
     ) -> Rating:
         """The expected amounts of a period, by default last month: usage rated by a price book.
 
-        `prices` is a `.toml`, `.csv` or `.parquet` file, a frame, a list of mappings, or a book, by default the table
+        `prices` is a `.toml`, `.csv`, `.xlsx` or `.parquet` file, a frame, mappings, or a book, by default the table
         `usage_prices`; `wallets` are the customers' preferred currencies, as for `validate`, by default those of the
         directory of names. Usage without a price is in `unpriced`, never an amount of 0. As `validate`, it counts the
         events ingested until the period's `as_of`, by default the settle time ago; later arrivals are counted in

@@ -21,6 +21,7 @@ from uuid import UUID
 from usage_explore.errors import QueryError
 from usage_explore.files.tables import opened
 from usage_explore.files.values import InvalidValue, is_blank, uuid_text
+from usage_explore.load.column_names import meant_columns
 from usage_explore.names import KINDS, Key, Names, made_id
 from usage_explore.pricing.read import read_prices
 from usage_explore.validation.control.totals import read_control
@@ -71,6 +72,7 @@ _PRICES = frozenset(
     )
 )
 
+_NAMED = ("customer_id", "metric_key", "quantity", "events", "amount", "currency", "day")
 _DECIDING: Mapping[FileKind, frozenset[str]] = {
     "invoices": frozenset(("amount", "subscription_id", "subscription")),
     "prices": _PRICES,
@@ -103,7 +105,7 @@ class Recognized:
 
 
 def recognized(path: Path, name: str) -> Recognized:
-    """What a `.toml`, `.csv` or `.parquet` file is; `name` stands for the path in messages."""
+    """What a `.toml`, `.csv`, `.xlsx` or `.parquet` file is; `name` stands for the path in messages."""
     if path.name.lower().endswith(".toml"):
         with suppress(QueryError):
             return Recognized(("prices",), len(read_prices(path, name=name)))
@@ -120,7 +122,9 @@ def recognized(path: Path, name: str) -> Recognized:
 
 def kinds_of(columns: Iterable[str]) -> tuple[FileKind, ...]:
     """The kinds that a file with these columns may be of."""
+    columns = tuple(columns)
     words = {re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns}
+    words |= meant_columns(columns, _NAMED).keys()
     possible = [kind for kind in FILE_KINDS if all(words & columns for columns in _REQUIRED[kind])]
     decided = [kind for kind in possible if words & _DECIDING[kind]]
     if decided:

@@ -19,6 +19,7 @@ from uuid import UUID
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.tables import opened
 from usage_explore.files.values import InvalidValue, MadeId, id_reader, is_blank, made_ids, quoted
+from usage_explore.load.column_names import meant_columns
 from usage_explore.names import Key
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.read import read_prices
@@ -174,7 +175,8 @@ def _preferences(unit: str, entries: Iterable[tuple[int, object, object]]) -> Pr
 
 def _preference_columns(names: Iterable[str]) -> tuple[str, str]:
     """What the source calls the customer's and the currency's column. Raises `QueryError`."""
-    given = {name.strip().lower(): name for name in names}
+    names = tuple(names)
+    given = meant_columns(names, _PREFERENCE_COLUMNS) | {name.strip().lower(): name for name in names}
     columns, faults = [], []
     for name, words in _PREFERENCE_COLUMNS.items():
         present = [given[word] for word in words if word in given]

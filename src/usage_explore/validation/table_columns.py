@@ -1,7 +1,8 @@
 """The columns of a table that a validation reads: found by name, each value checked, every fault named with its line.
 
 A kind of table, such as invoice lines, declares its columns by name: how a value is read, its other names, whether the
-values must be exact. Names are in any order, in upper or lower case, with spaces or hyphens for underscores. Unknown
+values must be exact. Names are in any order, in upper or lower case, with spaces or hyphens for underscores. So are
+their names in other languages that `load` proposes (Kunde, Menge, Betrag, Währung), alone. Unknown
 columns are ignored and listed; one that looks like a misspelt known column is an error where that column is missing.
 """
 
@@ -15,8 +16,10 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.tables import Records, counted_commas
+from usage_explore.files.decimal_marks import OpenPoints
+from usage_explore.files.tables import Records, counted_commas, open_points
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
+from usage_explore.load.column_names import meant_columns
 from usage_explore.query import validators
 from usage_explore.validation.periods import currency_code
 
@@ -57,23 +60,28 @@ class Columns:
         faults: list[Fault] = []
         words = [(name, re.sub(r"[\s-]+", "_", name.strip().lower())) for name in records.names]
         given = {names[word] for _, word in words if word in names}
+        others = [name for name, word in words if word not in names]
+        meant = {name: column for column, name in meant_columns(others, {*self.columns} - given).items()}
         for name, word in words:
-            meant = names.get(word)
-            if meant in known:
+            column = names.get(word)
+            if column in known:
                 faults.append(
                     self._fault(
-                        f"column {validators.shorten(name)} is {meant}, as is {validators.shorten(known[meant])}"
+                        f"column {validators.shorten(name)} is {column}, as is {validators.shorten(known[column])}"
                     )
                 )
-            elif meant is not None:
-                known[meant] = name
+            elif column is not None:
+                known[column] = name
+            elif name in meant:
+                known[meant[name]] = name
             elif (near := get_close_matches(word[:100], names, n=1, cutoff=_MIN_SIMILARITY)) and names[
                 near[0]
             ] not in given:
                 faults.append(self._fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
             else:
                 ignored.append(name)
-        faults += [self.missing(any_of, ignored) for any_of in self.required if not {*any_of} & set(known)]
+        lacking = [any_of for any_of in self.required if not {*any_of} & set(known)]
+        faults += [self.missing(any_of, ignored if any_of is lacking[-1] else None) for any_of in lacking]
         faults += [
             self._fault(
                 f"column {validators.shorten(known[name])} holds floats, which are not exact; make it decimals or text "
@@ -100,9 +108,14 @@ class Columns:
         lines: list[tuple[Any, ...]] = []
         faults: list[Fault] = []
         faulty = 0
+        points = OpenPoints(
+            column for name in self.columns if self.columns[name].is_exact for column in sources.get(name, ())
+        )
         for number, record, unreadable in records.rows:
             if record is not None and all(map(is_blank, record.values())):
                 continue
+            for column in points.columns if records.why_thousands else ():
+                points.see(column, number, (record or {}).get(column))
             values, errors = ((), [unreadable or ""]) if record is None else self._values(record, readers)
             if errors:
                 faulty += 1
@@ -114,6 +127,7 @@ class Columns:
                 raise QueryError([self._fault(f"there are more than {most:,} lines; give them in several validations")])
             elif not faults:
                 lines.append((number, *values))
+        faults += map(self._fault, open_points(records, points))
         if faults:
             raise QueryError(counted_commas(faults))
         return lines
@@ -134,9 +148,10 @@ class Columns:
         errors += self.blanks(values)
         return tuple(values.values()), errors or self.errors(values)
 
-    def missing(self, any_of: Sequence[str], ignored: Iterable[str]) -> Fault:
-        """The fault of a source without any of these columns, which has those that are ignored."""
-        return self._fault(f"there is no column {' nor '.join(any_of)}{_rename_hint(any_of[0], ignored)}")
+    def missing(self, any_of: Sequence[str], ignored: Iterable[str] | None) -> Fault:
+        """The fault of a source without any of these columns, with the fix if those that it ignores are given."""
+        hint = "" if ignored is None else _rename_hint(any_of[0], ignored)
+        return self._fault(f"there is no column {' nor '.join(any_of)}{hint}")
 
     def _fault(self, message: str) -> Fault:
         return Fault(self.parameter, message)

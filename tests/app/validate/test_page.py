@@ -547,7 +547,7 @@ def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open
     app.session_state["validate_tab"] = "Reconciliation"
     opened(app, {}).button(key="remove invoices").click().run()
     assert not app.error
-    assert "Save a workbook as CSV" in app.file_uploader[0].label, "the browser refuses others without visible words"
+    assert "CSV, Excel or Parquet" in app.file_uploader[0].label, "the browser refuses others without visible words"
     assert "No invoice lines yet: nothing is reconciled" in said(app)
 
 

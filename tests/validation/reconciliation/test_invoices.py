@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.small_table import workbook
 from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
+from usage_explore.names import made_id
 from usage_explore.validation.reconciliation import invoices
 from usage_explore.validation.reconciliation.invoices import read_invoices
 
@@ -255,7 +257,7 @@ def test_columns_that_cannot_be_meant_are_refused(tmp_path: Path, header: str, s
 
 def test_what_is_no_source_says_so(tmp_path: Path) -> None:
     assert "no such file" in faults(tmp_path / "nowhere.csv")[0]
-    assert ".parquet" in faults(written(tmp_path, "x", "invoices.xlsx"))[0]
+    assert ".parquet" in faults(written(tmp_path, "x", "invoices.ods"))[0]
     assert "is empty" in faults(written(tmp_path, ""))[0]
     assert "there is no column quantity" in faults(written(tmp_path, "customer_id".encode("utf-16")))[0]
     assert "is a web page" in faults(written(tmp_path, "<!DOCTYPE html>"))[0]
@@ -341,3 +343,45 @@ def test_decimal_commas_of_a_whole_file_are_one_fault_with_their_count(tmp_path:
         stopped, commas = found
         assert stopped == "1,000 lines are faulty; nothing after line 1,001 was read"
         assert commas == f"line 2: amount: '2,50' {words}; 999 more numbers have one"
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_point_that_may_separate_thousands_is_refused(tmp_path: Path, mark: str) -> None:
+    """It was a decimal point in a file whose commas are not separators, and each amount a thousandth."""
+    rows = [["customer_id", "metric_key", "quantity", "amount"], [CUSTOMER, "m", "108.883", "2.177"]]
+    rows += [[CUSTOMER, "n", "12", "1.100"]]
+    text = "\n".join(mark.join(map(str, row)) for row in rows)
+    (fault,) = faults(written(tmp_path, text))
+    assert fault.startswith("does the point separate thousands? quantity: '108.883' (line 2); amount: '2.177' (line 2)")
+    assert fault.endswith("write 1200 where the point separates thousands, 1.2 or 1.2000 where it is the decimal mark")
+    sure = text + "\n" + mark.join((str(CUSTOMER), "o", "0.5", "3.10"))
+    assert read_invoices(written(tmp_path, sure)).lines[0].amount == Decimal("2.177")
+    assert read_invoices(written(tmp_path, text.replace(mark, ","))).lines[0].amount == Decimal("2.177")
+
+
+def test_names_of_columns_that_load_proposes_are_read(tmp_path: Path) -> None:
+    """Headers in German were refused, with all columns listed for each one that is missing."""
+    (line,) = read_invoices(written(tmp_path, "Kunden-Nr.;Metrik;Anzahl;Betrag;Währung;Notiz\n7;m;3;1.5;EUR;x\n")).lines
+    assert (line.metric_key, line.quantity, line.amount, line.currency) == ("m", 3, Decimal("1.5"), "EUR")
+    given = read_invoices(written(tmp_path, "customer_id;metric_key;quantity;Menge\n7;m;3;4\n"))
+    assert (given.lines[0].quantity, given.ignored) == (3, ("Menge",))
+    assert faults(written(tmp_path, "Kunde;Menge;Anzahl;Dienst\nx;1;2;y\n")) == [
+        "there is no column quantity",
+        "there is no column metric_key nor price_key; name it so, instead of 'Menge' or 'Anzahl' or 'Dienst'",
+    ]
+
+
+def test_a_workbook_is_read(tmp_path: Path) -> None:
+    rows: list[list[object]] = [["Kunde", "Metrik", "Menge", "Betrag", "period_start", "period_end"]]
+    rows += [[4711, "m", 0.1, 1234.5, datetime(2026, 10, 1), datetime(2026, 11, 1)], [None] * 6]  # noqa: DTZ001
+    (line,) = read_invoices(written(tmp_path, workbook({"S": rows}), "a.xlsx")).lines
+    assert line[1:] == (
+        *(made_id("customer", "4711"), None, "m", None, None),
+        *(date(2026, 10, 1), date(2026, 11, 1), Decimal("0.1"), Decimal("1234.5"), None),
+    )
+    rows += [[1234567890123456, "m", "1.200", 1, None, None]]
+    cut, fault = faults(written(tmp_path, workbook({"S": rows}), "a.xlsx"))
+    assert cut.startswith("row 4: customer_id: 1234567890123456 is a number of 16 digits, of which Excel keeps 15")
+    assert "Menge: '1.200' (row 4) may be 1200 or 1.200, as it is text in the workbook" in fault
+    (fault,) = faults(written(tmp_path, workbook({"S": rows, "T": rows}), "a.xlsx"))
+    assert fault.endswith("has 2 sheets with values; save the one that is meant as CSV: 1 'S', 2 'T'")

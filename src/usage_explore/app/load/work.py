@@ -22,6 +22,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.extract import background
+from usage_explore.files.open import likely_encoding
 from usage_explore.files.xlsx_source import sheet_names
 from usage_explore.formatting import path_text, shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
@@ -82,8 +83,8 @@ def looked(file: File, options: LoadOptions) -> Look:
         with _turn(), private_copy(file) as path:
             sheets = sheet_names(path)
             try:
-                with _named(path, file):
-                    prepared = prepare(path, options)
+                with _named(path, file):  # the header, too, may not be UTF-8
+                    prepared = prepare(path, replace(options, encoding=options.encoding or likely_encoding(path)))
             except LoadError as error:
                 return Look(sheets=sheets, problem=str(error))
             return Look(

@@ -29,7 +29,7 @@ from usage_explore.validation.decided import Decided
 from usage_explore.validation.file_kinds import FILE_KINDS, FileKind
 from usage_explore.validation.review import Review
 
-_SUFFIXES = ("toml", "csv", "parquet", "gz")
+_SUFFIXES = ("toml", "csv", "xlsx", "parquet", "gz")
 _NUMBER, _NOTICES = "validate_drops", "validate_drop_notices"
 """Session state: how often files were dropped, each time into a new upload widget, and what is to be said of them."""
 
@@ -146,7 +146,7 @@ def _uploader(number: int) -> str:
 
 def _upload(period: Period) -> None:
     st.file_uploader(
-        "Files to check this period against: CSV or Parquet, prices in TOML too. Save a workbook as CSV.",
+        "Files to check this period against: CSV, Excel or Parquet, prices in TOML too.",
         type=list(_SUFFIXES),
         accept_multiple_files=True,
         key=_uploader(st.session_state.setdefault(_NUMBER, 0)),

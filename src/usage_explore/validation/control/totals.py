@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from usage_explore.files.tables import RecordSource
 
 ControlSource: TypeAlias = "RecordSource | ControlTotals"
-"""A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or control totals that were read before."""
+"""A `.csv`, `.xlsx` or `.parquet` file, a pandas frame, an Arrow table, or control totals that were read before."""
 
 PARAMETER = "control"
 """The argument that faults name."""
@@ -87,7 +87,7 @@ class ControlTotals:
 
 
 def read_control(source: ControlSource) -> ControlTotals:
-    """The totals in a `.csv` or `.parquet` file, a frame or an Arrow table; `ControlTotals` are returned as they are.
+    """The totals in a `.csv`, `.xlsx` or `.parquet` file, a frame or an Arrow table; `ControlTotals` stay as they are.
 
     Raises `QueryError` that names each faulty line, its column and a fix, and for more than 500,000 lines.
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from usage_explore.files.tables import RecordSource
 
 InvoiceSource: TypeAlias = "RecordSource | Invoices"
-"""A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or invoices that were read before."""
+"""A `.csv`, `.xlsx` or `.parquet` file, a pandas frame, an Arrow table, or invoices that were read before."""
 
 PARAMETER = "invoices"
 """The argument that faults name."""
@@ -118,7 +118,7 @@ class Invoices:
 
 
 def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> Invoices:
-    """The lines in a `.csv` or `.parquet` file, a pandas frame or an Arrow table; `Invoices` are returned as they are.
+    """The lines in a `.csv`, `.xlsx` or `.parquet` file, a frame or an Arrow table; `Invoices` stay as they are.
 
     Raises `QueryError` that names each faulty line, its column and a fix, and for more than 250,000 lines.
 
