@@ -289,8 +289,8 @@ class Review:
         return f"Last validated with {names} {who}; {again} {them} again to compare.{changed}"
 
     def unseen_sentence(self, zone: ZoneInfo) -> str:
-        """How many findings are open of which this validation says nothing, see `unseen.sentence`."""
-        return unseen.sentence(self.unseen, self.validation.files, zone)
+        """How many open findings this validation does not show, see `unseen.sentence`; "" if none is grave."""
+        return unseen.sentence(self.unseen, self.validation.files, zone) if unseen.is_grave(self.unseen) else ""
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""

@@ -14,6 +14,7 @@ from usage_explore.records.runs import Run
 from usage_explore.validation.check import SEVERITIES
 from usage_explore.validation.decided import RANK, decided
 from usage_explore.validation.file_kinds import lacked_files
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
 
@@ -30,6 +31,18 @@ def of_validation(
     """The findings of `runs`, newest first, that a validation with the findings `own` does not show."""
     asked = [result.check.name for result in validation.results]
     return _unseen(asked, validation.files, own, runs, decisions, now)
+
+
+def of_run(run: Run, runs: Sequence[Run], decisions: Sequence[Decision], now: datetime) -> Unseen:
+    """The findings of `runs`, newest first, that a kept run does not show."""
+    asked = {*CHECKS, *run.checks} - {*run.left_out}
+    own = [finding.identity for finding in run.findings if not finding.folded_into]
+    return _unseen(asked, run.files, own, runs, decisions, now)
+
+
+def counts(unseen: Unseen) -> Mapping[str, int]:
+    """The number of findings of each severity."""
+    return Counter(finding.severity for _, finding in unseen)
 
 
 def _unseen(
@@ -65,14 +78,17 @@ def _unseen(
     return tuple(sorted(unseen, key=lambda pair: (RANK.get(pair[1].severity, 0), -pair[1].events)))
 
 
+def is_grave(unseen: Unseen) -> bool:
+    """Whether one of the findings is high or medium."""
+    return any(finding.severity in ("high", "medium") for _, finding in unseen)
+
+
 def sentence(unseen: Unseen, given: Files, zone: ZoneInfo) -> str:
-    """How many findings are open and not shown without the files that were not `given`; "" if none is grave.
+    """How many findings are open and not shown without the files that were not `given`.
 
     `3 high, 1 low open findings cannot be shown without book.csv: the run by ana, 5 Nov 2026 14:30, found them.`
     """
-    numbers = Counter(finding.severity for _, finding in unseen)
-    if not numbers["high"] + numbers["medium"]:
-        return ""
+    numbers = counts(unseen)
     runs = {run.id: run for run, _ in unseen}.values()
     files = {
         run.files[argument]["sha256"]: run.files[argument]["name"]
