@@ -170,13 +170,13 @@ def link(pages: Pages, view: ValidateView, label: str) -> None:
     st.page_link(pages.validate, label=label, query_params=view.to_params())
 
 
-def draw(run: Run, source: Source, zone: ZoneInfo, finding_id: str | None) -> None:
-    """Draw what a run found, where the checks have not run again, how to open its findings, and that of a link."""
+def draw(run: Run, is_same: bool, source: Source, zone: ZoneInfo, finding_id: str | None) -> None:
+    """Draw what a run found, and that of a link; if it is of the same period and filters, how to open its findings."""
     known, examined = read(run, source), words(run, zone)
     files = with_files(run).removeprefix(" with ")
-    found = f"{known.found()}{f', with {files}' if files else ''}"
-    drop = f"drop {files} below and " if files else ""
-    lines = [f"{examined[0].upper()}{examined[1:]}: {found}. To open its findings, {drop}press “Run checks”."]
+    lines = [f"{examined[0].upper()}{examined[1:]}: {known.found()}{f', with {files}' if files else ''}."]
+    if is_same:
+        lines.append(f"To open its findings, {f'drop {files} below and ' if files else ''}press “Run checks”.")
     if known.unseen:
         lines.append(unseen.sentence(known.unseen, run.files, zone))
     st.markdown(markdown.plain(" ".join(lines)))

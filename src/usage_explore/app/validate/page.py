@@ -57,7 +57,7 @@ from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Result, Severity, Validation, report, unseen
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
-from usage_explore.validation.review import Review
+from usage_explore.validation.review import Review, period_key
 from usage_explore.validation.signed_usage import Changes
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
@@ -137,10 +137,12 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
 
 def _not_yet(view: ValidateView, source: Source) -> None:
     """Say that the checks have not run for this period, what they look for, and offer to run them."""
-    kept = kept_runs.closest(source, view.query.resolve(source.now).span, view.query.to_params())
-    st.subheader("Checks not run yet" if kept is None else "Findings not shown yet", anchor=False)
+    period = view.query.resolve(source.now)
+    kept = kept_runs.closest(source, period.span, view.query.to_params())
+    is_same = kept is not None and kept.period == period_key(period)
+    st.subheader("Findings not shown yet" if is_same else "Checks not run yet", anchor=False)
     if kept is not None:
-        kept_runs.draw(kept, source, view.query.zone, view.finding)
+        kept_runs.draw(kept, is_same, source, view.query.zone, view.finding)
     what = markdown.plain(source.names(view.query).in_text(describe(view.query.resolve(source.now))))
     titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
