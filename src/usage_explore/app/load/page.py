@@ -186,14 +186,13 @@ def _load(upload_id: str, file: File, options: LoadOptions, owner: Owner, *, ski
     st.rerun()
 
 
-def _validate_button(pages: Pages, loaded: AggregateQuery, month_end: datetime) -> None:
+def _validate_link(pages: Pages, loaded: AggregateQuery, month_end: datetime) -> None:
     """Draw the way to the checks of the month with most of what was loaded, which has an event at `month_end`."""
     since = buckets.floor(month_end, "month", loaded.zone)
     until = buckets.following(since, "month", loaded.zone)
-    name = f"{since.astimezone(loaded.zone):%B %Y}"
-    if st.button(f"Validate {name}", key="validate_loaded", icon=":material/fact_check:"):
-        month = Period(organization_id=loaded.organization_id, since=since, until=until, timezone=loaded.timezone)
-        st.switch_page(pages.validate, query_params=month.to_params())
+    month = Period(organization_id=loaded.organization_id, since=since, until=until, timezone=loaded.timezone)
+    label = f"Validate {since.astimezone(loaded.zone):%B %Y}"
+    st.page_link(pages.validate, label=label, icon=":material/fact_check:", query_params=month.to_params())
 
 
 def _loaded(pages: Pages, outcome: Outcome) -> None:
@@ -205,18 +204,13 @@ def _loaded(pages: Pages, outcome: Outcome) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="loaded"):
         is_one = len(report.organizations) == 1
         names = NO_NAMES if is_one else cache.organization_names()
-        for number, query in enumerate(loaded_queries([report], outcome.timezone)):
+        for query in loaded_queries([report], outcome.timezone):
             id_ = str(query.organization_id)
             of_several = "" if is_one else f" ({markdown.plain(names.known('organization', id_) or id_)})"
-            if st.button(
-                f"Open in Explore{of_several}",
-                key=f"open_{number}",
-                type="secondary" if number else "primary",
-                icon=":material/bar_chart:",
-            ):
-                st.switch_page(pages.explore, query_params=query.to_params())
+            label = f"Open in Explore{of_several}"
+            st.page_link(pages.explore, label=label, icon=":material/bar_chart:", query_params=query.to_params())
             if is_one:
-                _validate_button(pages, query, report.month_end or query.span[1] - INSTANT)
+                _validate_link(pages, query, report.month_end or query.span[1] - INSTANT)
         st.button("Load another file", key="another", on_click=_another)
         focus(".st-key-loaded", f"loaded {st.session_state[_NUMBER]}")  # the button that had the focus is gone
 
