@@ -290,6 +290,8 @@ def test_the_page_speaks_of_its_pickers_and_not_of_options(load: OpenLoad) -> No
         assert f"“{label}”" in for_pickers(message)
         assert "--" not in for_pickers(message)
     assert "terminal, load the file again with --replace" in for_pickers("twice: load the file again with --replace")
+    signed = for_pickers(": `usage-explore signoffs 12345678 --csv FILE.csv` lists what is to be billed")
+    assert signed == ": the tab Sign-off of Validate lists what is to be billed"
     app = drop(load(), (SAMPLES / "cursor_team.csv").read_bytes(), "team.csv")
     click(app)
     shown = said(app).replace("\\", "")
@@ -301,10 +303,10 @@ def test_a_command_in_a_warning_is_code() -> None:
     def page() -> None:
         from usage_explore.app.load.result import _warnings
 
-        _warnings(["warning: signed: `usage-explore signoffs 12345678 --csv FILE.csv` lists it"])
+        _warnings(["warning: `usage-explore doctor` lists it"])
 
     app = AppTest.from_function(page, default_timeout=PATIENCE).run()
-    assert "`usage-explore signoffs 12345678 --csv FILE.csv`" in app.warning[0].value
+    assert "`usage-explore doctor`" in app.warning[0].value
 
 
 def test_columns_that_the_file_lacks_are_folded(load: OpenLoad, events_database_url: str) -> None:
@@ -403,6 +405,7 @@ def test_the_checks_are_those_of_the_month_in_the_zone_of_the_times(load: OpenLo
     app = drop(load(), "timestamp,customer_id,metric_key,quantity\n2026-09-30T22:30:00Z,acme,calls,1\n")
     picker(app, "Time zone of the times").set_value("Europe/Berlin").run()
     assert "Validate October 2026" in links(click(app))
+    assert "from 2026-10-01 00:30:00 +02:00 to " in said(app), "in the zone of the check above it"
 
 
 def test_the_checks_are_those_of_the_month_with_most_of_the_events(load: OpenLoad) -> None:

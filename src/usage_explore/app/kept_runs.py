@@ -151,7 +151,7 @@ def finding_words(item: Decided, names: Names, zone: ZoneInfo) -> str:
     check = finding.identity.check
     title = CHECKS[check].title if check in CHECKS else check
     gray = f"{title}, {settled}" if (settled := item.words(zone)) else title
-    text = formatting.short_ids(names.in_text(finding.sentence))
+    text = formatting.short_ids(names.in_text(markdown.in_app(finding.sentence)))
     return f"**{markdown.plain(finding.severity.capitalize())}** :gray[{markdown.plain(gray)}] {markdown.plain(text)}"
 
 

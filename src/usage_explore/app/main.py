@@ -83,7 +83,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 .st-key-header a {{ padding-left: 0.45rem; padding-right: 0.45rem; }}
 [data-testid="stPageLink-NavLink"]:focus-visible {{ outline: 2px solid {blue}; outline-offset: -2px; }}
 :is(.st-key-loaded, .st-key-no_events) [data-testid="stPageLink-NavLink"] {{
-  min-height: 2.5rem; padding: 0.25rem 0.75rem; border: 1px solid color-mix(in srgb, currentColor 25%, transparent);
+  min-height: 2.5rem; padding: 0.25rem 0.75rem; border: 1px solid {border};
   border-radius: 0.25rem; outline-offset: 2px; }}
 :is(.st-key-loaded, .st-key-no_events) > :first-child [data-testid="stPageLink-NavLink"] {{
   background: {primary}; border-color: {primary}; }}
@@ -199,6 +199,7 @@ _LIGHT = {
     "blue": "#0b5cad",
     "green": "#0a7040",
     "orange": "#9a4a00",
+    "border": "#d5dbe1",
     "shadow": "#12161f33",
 }
 _DARK = {
@@ -208,6 +209,7 @@ _DARK = {
     "blue": "#7cbcf5",
     "green": "#4cc38a",
     "orange": "#f2994a",
+    "border": "#343b49",
     "shadow": "#eceef233",
 }
 

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
@@ -158,7 +159,8 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
         # from here on the events are there, whatever interrupts the page: nothing before `report` is set can
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in report.faults)
-        outcome.report = replace(report, path=name, faults=faults, rejections=())
+        zone = ZoneInfo(outcome.timezone)
+        outcome.report = replace(report, path=name, faults=faults, rejections=(), zone=zone)
         cache.forget()
         validations.forget()
         show(1, 1, "Refreshing the extract")
