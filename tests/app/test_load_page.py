@@ -721,3 +721,32 @@ def test_a_load_forgets_all_that_was_read_of_the_events(monkeypatch: pytest.Monk
         monkeypatch.setattr(getattr(cache, name), "clear", partial(kept.discard, name))
     cache.forget()
     assert kept == set()
+
+
+def test_a_file_that_is_stored_in_another_zone_is_loaded_beside_it_only_on_request(
+    load: OpenLoad, events_database_url: str
+) -> None:
+    """Its rows counted twice after one click, and the page had no way to undo that."""
+    rows = [f"acme,calls,{100 + hour}.5,2026-10-{day:02} {hour:02}:07" for day in (5, 6) for hour in range(8, 20)]
+    text = "\n".join(["customer,metric,quantity,when", *rows])
+
+    def dropped(zone: str) -> AppTest:
+        app = drop(load(), text)
+        return picker(app, "Time zone of the times").set_value(zone).run()
+
+    assert "loaded 24 events" in said(click(dropped("Europe/Berlin")))
+    before = stored(events_database_url)
+    app = click(dropped("Asia/Kolkata"))
+    words = "Nothing was loaded: the file repeats stored events, 24 rows at times that another time zone gives."
+    assert words in said(app)
+    assert "choose the zone in which it is stored" in said(app)
+    assert button(app, "load_file").disabled
+    assert stored(events_database_url) == before
+    same = picker(app, "Time zone of the times").set_value("Europe/Berlin").run()
+    assert words not in said(same)
+    assert "nothing was added" in said(click(same))
+    app = click(dropped("Asia/Kolkata"))
+    (beside,) = (box for box in app.checkbox if box.label == "Load all rows beside the stored events")
+    beside.check().run()
+    assert "loaded 24 events" in said(click(app))
+    assert len(stored(events_database_url)) == 48

@@ -24,7 +24,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.extract import background
 from usage_explore.files.xlsx_source import sheet_names
-from usage_explore.formatting import path_text, shortened
+from usage_explore.formatting import counted, path_text, shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.command_line import command
 from usage_explore.load.prepared import prepare
@@ -129,11 +129,21 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
     return _kept(("check", file.digest, repr(options), str(proposals), str(zone)), check)
 
 
-def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) -> None:
+class RepeatsStored(LoadError):
+    """Nothing was loaded, as rows of the file repeat stored events and would count twice."""
+
+
+def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool, beside_stored: bool) -> None:
     """Load the file in one transaction and fill in the outcome. Raises `LoadError`, `DatabaseError`.
 
-    A rerun of the page before the end, such as of a user who leaves, undoes it.
+    `beside_stored` loads rows that repeat stored events under other keys, too, which the page cannot undo; else they
+    raise `RepeatsStored`. A rerun of the page before the end, such as of a user who leaves, undoes the load.
     """
+
+    def accept(report: FileReport) -> None:
+        if not beside_stored and (text := _repeated_words(report)):
+            raise RepeatsStored(text)
+
     settings = config.settings()
     table = events_table(settings.table)
     given = {item.name: getattr(options, item.name) for item in fields(options)}
@@ -153,6 +163,7 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
                 settle=settings.settle_time,
                 home=settings.home,
                 signoffs=cache.store().signed,
+                accept=accept,
                 progress=lambda done, total, step="": show(done, total, _STEPS[step.endswith(": writing")]),
                 **given,
             )
@@ -167,6 +178,28 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
         refused = background.refresh_after_load(connection, settings, list(report.organizations))
         if refused:
             outcome.notes.append(refused)
+
+
+def _repeated_words(report: FileReport) -> str:
+    """Which rows of a file that is to be loaded repeat stored events under other keys; "" if none do."""
+    repeated = {
+        "at times that another time zone gives": report.other_zone,
+        "with their times cut or rounded, or the reverse": report.cut_times,
+        "with other columns, values or keys": report.loaded_again,
+        "in everything but key and amounts": report.restated if 2 * report.credits < report.restated else 0,
+    }
+    parts = [f"{counted(rows, 'row')} {how}" for how, rows in repeated.items() if rows]
+    if not parts:
+        return ""
+    if report.other_zone:
+        instead = "choose the zone in which it is stored, where its rows are there already, or leave it"
+    else:
+        instead = (
+            "leave it; if it restates an earlier export, load it in a terminal with --replace, which deletes stored"
+            " events of its source and months that it lacks"
+        )
+    stored = f"the file repeats stored events, {' and '.join(parts)}"
+    return f"Nothing was loaded: {stored}. If it is the same usage, it would count twice: {instead}."
 
 
 def _kept(key: tuple[str, ...], make: Callable[[], _T]) -> _T:
