@@ -25,7 +25,7 @@ from usage_explore.validation import decided as on_findings
 from usage_explore.validation import unseen
 from usage_explore.validation.decided import Decided
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.unseen import Unseen
+from usage_explore.validation.unseen import Files, Unseen
 from usage_explore.validation.usage_sums import joined
 
 _MAX_UNSEEN = 5
@@ -51,7 +51,10 @@ class KeptRun:
         counts = ", ".join(f"{open_[severity]:,} {severity}" for severity in self.run.counts if open_[severity] > 0)
         if not counts and not settled:
             return "nothing found"
-        hidden = f"{len(self.unseen):,} of them not shown" if self.unseen else ""
+        hidden = ""
+        if self.unseen:
+            is_all = len(self.unseen) == sum(number for number in open_.values() if number > 0)
+            hidden = "not shown" if is_all else f"{len(self.unseen):,} of them not shown"
         words = (f"{settled[action]:,} {word}" for action, word in _SETTLED.items() if settled[action])
         return ", ".join(filter(None, (f"{counts or 'nothing'} open", hidden, *words)))
 
@@ -109,8 +112,12 @@ def read(run: Run, source: Source, customer_id: str | None = None) -> KeptRun:
 
 def with_files(run: Run) -> str:
     """The files that a run was given, which its findings may need: " with book.csv and invoice.csv", "" for none."""
-    names = [formatting.data_value(file["name"]) for argument, file in run.files.items() if argument != "names"]
-    return f" with {joined(names)}" if names else ""
+    names = _file_names(run.files)
+    return f" with {names}" if names else ""
+
+
+def _file_names(files: Files) -> str:
+    return joined([formatting.data_value(file["name"]) for argument, file in files.items() if argument != "names"])
 
 
 def pinned_view(run: Run, timezone: str) -> ValidateView:
@@ -131,7 +138,9 @@ def words(run: Run, zone: ZoneInfo) -> str:
     return f"the validation of {days}{by}, as of {known}"
 
 
-def warn_of_unseen(text: str, findings: Unseen, source: Source, zone: ZoneInfo, given_names: Names = NO_NAMES) -> None:
+def warn_of_unseen(
+    text: str, findings: Unseen, source: Source, zone: ZoneInfo, given_names: Names = NO_NAMES, on: str = ""
+) -> None:
     """Draw a warning with a sentence on open findings that are not shown, and these findings."""
     names = given_names | names_in((finding for _, finding in findings[:_MAX_UNSEEN]), source)
     shown = (Decided(finding=finding, decisions=(), now=source.now) for _, finding in findings[:_MAX_UNSEEN])
@@ -140,7 +149,7 @@ def warn_of_unseen(text: str, findings: Unseen, source: Source, zone: ZoneInfo, 
         lines.append(f"and {more:,} more")
     listed = "\n".join(f"- {line}" for line in lines)
     st.warning(
-        f"**{markdown.plain(text)}** Drop the files again to examine and decide them:\n\n{listed}",
+        f"**{markdown.plain(text)}** Drop the files again{on} to examine and decide them:\n\n{listed}",
         icon=":material/warning:",
     )
 
@@ -173,12 +182,15 @@ def link(pages: Pages, view: ValidateView, label: str) -> None:
 def draw(run: Run, is_same: bool, source: Source, zone: ZoneInfo, finding_id: str | None) -> None:
     """Draw what a run found, and that of a link; if it is of the same period and filters, how to open its findings."""
     known, examined = read(run, source), words(run, zone)
-    files = with_files(run).removeprefix(" with ")
-    lines = [f"{examined[0].upper()}{examined[1:]}: {known.found()}{f', with {files}' if files else ''}."]
-    if is_same:
-        lines.append(f"To open its findings, {f'drop {files} below and ' if files else ''}press “Run checks”.")
+    files = with_files(run)
+    lines = [f"{examined[0].upper()}{examined[1:]}: {known.found()}{f',{files}' if files else ''}."]
     if known.unseen:
         lines.append(unseen.sentence(known.unseen, run.files, zone))
+    if is_same:
+        needed = _file_names(
+            {**run.files, **{kind: other.files[kind] for other, _ in known.unseen for kind in other.files}}
+        )
+        lines.append(f"To open its findings, {f'drop {needed} below and ' if needed else ''}press “Run checks”.")
     st.markdown(markdown.plain(" ".join(lines)))
     unseen_ = tuple(Decided(finding=finding, decisions=(), now=source.now) for _, finding in known.unseen)
     if item := next((one for one in (*known.decided, *unseen_) if one.finding.identity.id == finding_id), None):
