@@ -22,6 +22,7 @@ from support.plain_events import beside, event, store_of
 from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery, Period, Store, formatting
 from usage_explore.access.allow_list import Grant
+from usage_explore.app import cache
 from usage_explore.app.saved_views import since_saved
 from usage_explore.db import ddl
 from usage_explore.records import runs
@@ -270,6 +271,23 @@ def test_home_shows_an_event_that_has_just_arrived(home: Open, store: Store, eve
     (shown,) = (re.search(r"As of (.*), UTC", text) for text in texts(app) if text.startswith("As of "))
     assert shown
     assert abs(datetime.fromisoformat(shown[1]).replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_share_says_which_events_of_the_page_its_link_lacks(
+    explore: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    """Within the settle time after a load the link had other numbers than the page from which it was taken."""
+    query = {**START, "metric": "sum_quantity"}
+    assert not seen(explore(**query), "for the link")
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=2)
+    insert(events_connection, [event(now - timedelta(hours=1), quantity=Decimal("7.5"), ingested_at=now)])
+    events_connection.commit()
+    cache.renew()
+    (text,) = (one for one in texts(explore(**query)) if "for the link" in one)
+    settled = sum((row.quantity for row in EVENTS), Decimal(0))
+    numbers = f"{settled} quantity, not {settled + Decimal('7.5')}"
+    assert text.startswith(f"1 event of this page is too recent for the link, which has {numbers}. A link made from ")
+    assert not seen(explore(**query, as_of=(now - timedelta(hours=1)).isoformat()), "for the link")
 
 
 def test_home_of_an_organization_without_access_shows_nothing(home: Open, store: Store) -> None:

@@ -43,7 +43,7 @@ def test_a_file_is_mapped_with_pickers_another_recognized_and_both_are_seen_in_e
 ) -> None:
     page = new_page(base_url=empty_site.url)
     page.goto("/")
-    page.get_by_role("button", name="Load a file").click()
+    page.get_by_role("link", name="Load a file").click()
     drop(page, "semicolon_decimal_comma.csv", SEMICOLONS.encode())
     assert urlsplit(page.url).path == "/load"
     pick(page, "Time zone of the times", "Europe/Berlin")
@@ -53,8 +53,8 @@ def test_a_file_is_mapped_with_pickers_another_recognized_and_both_are_seen_in_e
     page.get_by_role("button", name="Load 2 events").click()
     expect(page.locator(".st-key-loaded")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Open in Explore")).to_be_focused()
-    page.get_by_role("button", name="Open in Explore").click()
+    expect(page.get_by_role("link", name="Open in Explore")).to_be_focused()
+    page.get_by_role("link", name="Open in Explore").click()
     expect(page.locator(CHART)).to_be_visible()
     settled(page)
     assert parameters(page) == {
@@ -67,20 +67,27 @@ def test_a_file_is_mapped_with_pickers_another_recognized_and_both_are_seen_in_e
         "metric_key": ["licences"],
     }
     assert "1,241.75" in page.content()
+    page.go_back()
+    page.locator('input[type="file"]').wait_for(state="attached")
+    assert urlsplit(page.url).path == "/load"
+    at_rest(page)
+    expect(page.get_by_text("This link cannot be shown")).to_be_hidden()
+    page.go_forward()
+    settled(page)
     with psycopg.connect(empty_site.database_url) as connection:
         rows = connection.execute("SELECT metric_key, sum(quantity)::text FROM usage_events GROUP BY 1").fetchall()
     assert rows == [("licences", "1241.75")]
     page.get_by_role("link", name="Load", exact=True).click()
     drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
     page.get_by_role("button", name="Load 5 events").click()
-    page.get_by_role("button", name="Open in Explore").click()
+    page.get_by_role("link", name="Open in Explore").click()
     expect(page.locator(CHART)).to_be_visible()
     expect(page.get_by_text("7 events").first).to_be_visible()  # with the 2 of the other file, of the same days
     page.get_by_role("link", name="Load", exact=True).click()
     drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
     page.get_by_role("button", name="Load 5 events").click()
     expect(page.get_by_text("nothing was added")).to_be_visible()
-    page.get_by_role("button", name=re.compile("^Validate [A-Z]")).click()
+    page.get_by_role("link", name=re.compile("^Validate [A-Z]")).click()
     page.wait_for_url(re.compile(f"/validate\\?organization_id={LOCAL_ORGANIZATION}&since="))
     page.locator(".st-key-run_checks button").wait_for()
     page.goto("/")  # a bare address opens Explore

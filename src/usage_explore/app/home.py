@@ -19,6 +19,7 @@ from usage_explore.errors import QueryError
 from usage_explore.query.describe import describe, filter_words
 from usage_explore.query.queries import EventQuery
 from usage_explore.records.views import PAGES, SavedView
+from usage_explore.validation import unseen
 
 _STYLE = """<style>
 .st-key-narrowed_validation [data-testid="stPageLink-NavLink"] :is(span, p) {
@@ -84,15 +85,19 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         st.caption(f"No validation of {'the whole' if narrowed else 'this'} organization is kept yet.")
         kept_runs.link(pages, view.validate, "Open Validate")
     else:
-        found, words = kept_runs.found(whole, kept_runs.decided(whole, source)), kept_runs.words(whole, zone)
+        kept, words = kept_runs.read(whole, source), kept_runs.words(whole, zone)
+        found = kept.found()
         kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]}**")
         st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
+        if unseen.is_grave(kept.unseen):
+            text = unseen.sentence(kept.unseen, whole.files, zone)
+            st.warning(markdown.plain(text), icon=":material/warning:")
         if given := kept_runs.with_files(whole):
             st.caption(markdown.plain(f"Found{given}: drop the same files on Validate to see every finding."))
     if narrowed is not None:
         pinned = kept_runs.pinned_view(narrowed, view.timezone)
         filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))
-        found = kept_runs.found(narrowed, kept_runs.decided(narrowed, source))
+        found = kept_runs.read(narrowed, source).found()
         text = f"Newer, only where {filters}: {found} in {kept_runs.words(narrowed, zone)}"
         with st.container(key="narrowed_validation"):
             st.html(_STYLE)

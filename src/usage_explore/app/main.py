@@ -29,6 +29,8 @@ _ICON = (
 # The list beside an open finding has the width of its columns, whose sentences would be cut; where both have no room
 # the finding is above the list.
 # An id is cut on screen and copied whole.
+# The ways on from a load are links drawn like buttons: a button's `switch_page` writes the next page's parameters into
+# the history's entry of this one, which Back then opens as a link that cannot be shown.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {{ padding-top: 0.6rem; }}
 [data-testid="stHeader"] {{ background: none; }}
@@ -80,6 +82,14 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 .st-key-header [data-testid="stSelectbox"] {{ width: 100% !important; }}
 .st-key-header a {{ padding-left: 0.45rem; padding-right: 0.45rem; }}
 [data-testid="stPageLink-NavLink"]:focus-visible {{ outline: 2px solid {blue}; outline-offset: -2px; }}
+:is(.st-key-loaded, .st-key-no_events) [data-testid="stPageLink-NavLink"] {{
+  min-height: 2.5rem; padding: 0.25rem 0.75rem; border: 1px solid {border};
+  border-radius: 0.25rem; outline-offset: 2px; }}
+:is(.st-key-loaded, .st-key-no_events) > :first-child [data-testid="stPageLink-NavLink"] {{
+  background: {primary}; border-color: {primary}; }}
+:is(.st-key-loaded, .st-key-no_events) > :first-child [data-testid="stPageLink-NavLink"]:hover {{ opacity: 0.9; }}
+:is(.st-key-loaded, .st-key-no_events) > :first-child [data-testid="stPageLink-NavLink"] :is(span, p) {{
+  color: {on_primary}; }}
 .st-key-header button[data-testid="stPopoverButton"] {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 .st-key-header button[data-testid="stPopoverButton"] > div > [aria-hidden] {{ display: none; }}
 .st-key-account button p {{ font-size: 0; }}
@@ -183,19 +193,23 @@ pre .token:is(.string, .char, .url, .attr-value) {{ color: {green} !important; }
 pre .token:is(.number, .boolean, .operator, .null, .builtin) {{ color: {orange} !important; }}
 </style>"""
 _LIGHT = {
+    "primary": "#0b5cad",
     "on_primary": "#ffffff",
     "gray": "#5f6675",
     "blue": "#0b5cad",
     "green": "#0a7040",
     "orange": "#9a4a00",
+    "border": "#d5dbe1",
     "shadow": "#12161f33",
 }
 _DARK = {
+    "primary": "#5aa9f0",
     "on_primary": "#0e1117",
     "gray": "#a3aab8",
     "blue": "#7cbcf5",
     "green": "#4cc38a",
     "orange": "#f2994a",
+    "border": "#343b49",
     "shadow": "#eceef233",
 }
 

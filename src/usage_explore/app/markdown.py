@@ -13,6 +13,8 @@ _PERCENT = re.compile(r"(?<=\d) %(?!\w)", re.ASCII)
 _TYPOGRAPHIC = re.compile(r"(?<![^\s\ufeff])(?:<->|->|<-|--|[<>~]=)(?![^\s\ufeff])")
 """Marks that Streamlit renders as others where they stand alone, such as -> as an arrow."""
 
+_CORRECTIONS = re.compile(r"`usage-explore signoffs [^`\n]*`")
+
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -29,6 +31,11 @@ def prose(text: str) -> str:
     """A message as Markdown: `commands` in backquotes as code, the rest as the same text."""
     parts = _CODE.split(text)
     return "".join(f"`{part}`" if index % 2 else plain(part) for index, part in enumerate(parts))
+
+
+def in_app(text: str) -> str:
+    """A message with the tab of the page in place of the command in a terminal that has the same."""
+    return _CORRECTIONS.sub("the tab Sign-off of Validate", text)
 
 
 def chart_title(title: dict[str, Any]) -> str:

@@ -54,8 +54,8 @@ def no_events(load: Page, text: str = "There are no events yet, or row-level sec
         + "with `usage-explore load FILE`, or make some with `usage-explore demo`."
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="no_events"):
-        if is_offered and st.button("Load a file", key="load_a_file", icon=":material/upload_file:", type="primary"):
-            st.switch_page(load)
+        if is_offered:
+            st.page_link(load, label="Load a file", icon=":material/upload_file:")
         st.button("Look again", key="look_again", icon=":material/refresh:")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from urllib.parse import unquote
 from uuid import UUID
@@ -11,15 +12,17 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import config, formatting
-from usage_explore.app import cache, markdown, saved_views, sign_in
+from usage_explore.app import cache, markdown, query_edits, saved_views, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.components import once
 from usage_explore.app.navigation import View, page_url
-from usage_explore.app.page_state import ExploreView
-from usage_explore.errors import UsageExploreError
+from usage_explore.app.page_state import ExploreView, HomeView, ValidateView
+from usage_explore.charts import labels
+from usage_explore.errors import QueryError, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.base import Query
 from usage_explore.query.describe import describe
+from usage_explore.query.queries import EventQuery
 from usage_explore.records.links import PATH, SharedLink
 from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.results.named import filtered_ids
@@ -56,6 +59,8 @@ def menu(view: View, pinned: View, source: Source) -> None:
         " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "
         "moving with the clock."
     )
+    if text := _lacking(view, pinned, source, zone):
+        st.warning(markdown.plain(text), icon=":material/schedule:")
     st.markdown("**Short link**")
     st.selectbox("Expires", list(_EXPIRIES), index=1, key=_EXPIRY)
     anyone = isinstance(pinned, ExploreView) and config.settings().public_links
@@ -78,6 +83,29 @@ def menu(view: View, pinned: View, source: Source) -> None:
     if listed.open:
         with listed:
             _list(source, zone)
+
+
+def _lacking(view: View, pinned: View, source: Source, zone: ZoneInfo) -> str:
+    """How many events of the page arrived too recently to be in the pinned link, and from when a link has them."""
+    if isinstance(view, ValidateView | HomeView) or pinned.query.as_of is None:
+        return ""  # the page itself is pinned, or has no numbers
+    query = view.query
+    events = query if isinstance(query, EventQuery) else query_edits.events_of(query.resolve(source.now))
+    after = max(pinned.query.as_of + timedelta(microseconds=1), events.ingested_after or pinned.query.as_of)
+    if events.ingested_before is not None and events.ingested_before <= after:
+        return ""
+    number = source.count(events.replace(ingested_after=after))
+    if not number:
+        return ""
+    are, they = ("is", "it") if number == 1 else ("are", "them")
+    since = formatting.minute((source.now + source.store.settle + timedelta(minutes=1)).astimezone(zone))
+    text = f"{formatting.counted(number, 'event')} of this page {are} too recent for the link"
+    with suppress(QueryError):  # such as costs in several currencies, which the page says
+        if isinstance(view, ExploreView) and isinstance(pinned, ExploreView):
+            page, link = source.aggregate(view.query), source.aggregate(pinned.query)
+            totals = f"{formatting.exact(link.total)} {labels.unit(link)}, not {formatting.exact(page.total)}"
+            text += f", which has {totals}"
+    return f"{text}. A link made from {since} on has {they}."
 
 
 def _list(source: Source, zone: ZoneInfo) -> None:

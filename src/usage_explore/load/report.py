@@ -99,11 +99,10 @@ class FileReport:
     stored events that were deleted because the file no longer has them (`replace`), `replaced` says of which source and
     period they were; `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the
     first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what was decided for the rows.
-    `first`, `last`, `organizations` and `customers` (their number) are those of all events of the file, `month_end` is
-    the last time of the month, of UTC, with most of those loaded, `future` the number of those in the future when they
-    were loaded; `metric_key` is their metric, None if they have several, and
-    `names` has the organizations' names. `writing` is how long the table was written. `str()`
-    has one line for each of these.
+    `first`, `last`, written in `zone`, `organizations` and `customers` (their number) are those of all events of the
+    file, `month_end` is the last time of the month, of UTC, with most of those loaded, `future` the number of those in
+    the future when they were loaded; `metric_key` is their metric, None if they have several, and `names` has the
+    organizations' names. `writing` is how long the table was written. `str()` has one line for each of these.
     """
 
     path: Path
@@ -132,6 +131,7 @@ class FileReport:
     first: datetime | None = None
     last: datetime | None = None
     month_end: datetime | None = None
+    zone: ZoneInfo = _UTC
     future: int = 0
     organizations: tuple[UUID, ...] = ()
     customers: int = 0
@@ -157,7 +157,7 @@ class FileReport:
             listed_ones = self.organizations[:MAX_LISTED_ORGANIZATIONS]
             organizations = ", ".join(self.names.full("organization", one) for one in listed_ones)
             yield (
-                f"  from {zoned(self.first, _UTC)} to {zoned(self.last, _UTC)}, "
+                f"  from {zoned(self.first, self.zone)} to {zoned(self.last, self.zone)}, "
                 f"{counted(self.customers, 'customer')}, {_plural(len(self.organizations), 'organization')} "
                 f"{organizations}{' …' * (len(self.organizations) > MAX_LISTED_ORGANIZATIONS)}"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace as replaced
 from datetime import timedelta
@@ -76,6 +76,7 @@ def load_files(
     settle: timedelta = timedelta(minutes=5),
     home: Path | None = None,
     signoffs: SignOffs | None = None,
+    accept: Callable[[FileReport], None] = lambda report: None,
     **options: Any,
 ) -> list[FileReport]:
     """Load files into the events table, which is made where it is missing; "-" is standard input.
@@ -86,8 +87,8 @@ def load_files(
     that keeps the texts and names of ids, by default `usage_names` beside the events table. `settle` is how far pinned
     links stay behind the clock. `home` is the folder whose extracts are to know of events that the file inserts or
     deletes behind their watermark. `signoffs` gives the sign-offs of an organization, newest first: the report warns of
-    events in a signed period. `progress` draws a bar on stderr, or is called in its place; an exception that it
-    raises undoes the file.
+    events in a signed period. `progress` draws a bar on stderr, or is called in its place; `accept` is called with the
+    report of a file before it is committed. An exception that one of them raises undoes the file.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
@@ -118,6 +119,7 @@ def load_files(
             settle=settle,
             home=home,
             signoffs=signoffs or (lambda _: ()),
+            accept=accept,
         )
 
 
@@ -135,6 +137,7 @@ def _load_all(
     settle: timedelta,
     home: Path | None,
     signoffs: SignOffs,
+    accept: Callable[[FileReport], None],
 ) -> list[FileReport]:
     scope: tuple[str, ...] = ()
     if replace or replace_by:
@@ -160,7 +163,9 @@ def _load_all(
                         for one in done.organizations[:MAX_LISTED_ORGANIZATIONS]
                         for warning in signed_warnings(signoffs(one), stage, replaces=one in stage.superseded.ingested)
                     ]
-                    reports.append(replaced(done, notes=(*done.notes, *in_signed)))
+                    done = replaced(done, notes=(*done.notes, *in_signed))
+                    accept(done)
+                    reports.append(done)
                 stage.announce_committed()
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:

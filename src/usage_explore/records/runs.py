@@ -30,7 +30,8 @@ MAX_LISTED_RUNS = 1_000
 _FILES, _LEFT_OUT = "files", "left_out"
 """The keys of the files and of the checks left out among the versions, where they are stored."""
 
-_WINDOW = ("since", "until", "window")
+WINDOW = ("since", "until", "window")
+"""The parameters of a period that are no filters."""
 
 _NARROWED = "%&%&%"
 """What the period of a run with filters is like in SQL: it has more parameters than `since` and `until`."""
@@ -155,7 +156,7 @@ def closest(
     `as_of`. It has no filters, or some of `filters`, pairs as in a link. All runs are compared. Raises `RecordError`.
     """
     since, until = within
-    allowed = {pair for pair in filters if pair[0] not in _WINDOW and not _SURROGATE.search("".join(pair))}
+    allowed = {pair for pair in filters if pair[0] not in WINDOW and not _SURROGATE.search("".join(pair))}
     best, result = None, None
     for place in places.all:
         table = place.table
@@ -167,7 +168,7 @@ def closest(
         columns = (c.id, c.period, c.since, c.until, c.as_of, c.made_at, c.versions)
         for row, number_left_out in records(place, select(*columns).where(*wanted), _with_number_left_out):
             common = min(row.until, row.as_of, until) - max(row.since, since)
-            narrowed = (pair for pair in url_params.pairs(row.period) if pair[0] not in _WINDOW)
+            narrowed = (pair for pair in url_params.pairs(row.period) if pair[0] not in WINDOW)
             rank = common, -number_left_out, row.made_at, str(row.id)
             if common > timedelta(0) and allowed.issuperset(narrowed) and (best is None or rank > best):
                 best = rank

@@ -107,14 +107,14 @@ class Decisions(SavedViews, Rates):
         within: tuple[datetime, datetime] | None = None,
         most: int = runs.MAX_LISTED_RUNS,
         *,
+        period: str | None = None,
         whole: bool = False,
         examined: bool = False,
     ) -> list[Run]:
         """The newest kept runs of the organization, newest first, at most 1,000.
 
-        With `within`, those whose windows overlap this half-open span; with `whole`, those of the whole organization,
-        without filters; with `examined`, those that examined an event or found something. Raises `QueryError`,
-        `RecordError`, `ScopeError`, `DatabaseError`.
+        `within`: whose windows overlap it; `period`: of a `Run.period`; `whole`: without filters; `examined`: with
+        an event or a finding. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         span = None if within is None else _within(within)
         try:
@@ -122,7 +122,7 @@ class Decisions(SavedViews, Rates):
         except ValueError as error:
             raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
-            return runs.runs(kept, own, most=most, within=span, whole=whole, examined=examined)
+            return runs.runs(kept, own, period, most=most, within=span, whole=whole, examined=examined)
 
     def closest_run(self, within: tuple[datetime, datetime], filters: Params = ()) -> Run | None:
         """The kept run that examined most of a half-open span of time, of several by most checks; None without any.

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,8 +23,9 @@ from usage_explore.query.url_params import query_string
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, with_ids
 from usage_explore.records.runs import Run, run_id
+from usage_explore.validation import unseen
 from usage_explore.validation.check import SEVERITIES, SIGN_OFF_FACT, SINCE_SIGN_OFF, Finding, Severity
-from usage_explore.validation.decided import RANK, Decided, by_index, decided
+from usage_explore.validation.decided import RANK, Decided, by_index
 from usage_explore.validation.file_kinds import lacked_files
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
@@ -289,25 +289,8 @@ class Review:
         return f"Last validated with {names} {who}; {again} {them} again to compare.{changed}"
 
     def unseen_sentence(self, zone: ZoneInfo) -> str:
-        """How many findings are open of which this validation says nothing, without the files; "" if none is grave.
-
-        `3 high, 1 low open findings cannot be shown without book.csv: the run by ana, 5 Nov 2026 14:30, found them.`
-        """
-        numbers = Counter(finding.severity for _, finding in self.unseen)
-        if not numbers["high"] + numbers["medium"]:
-            return ""
-        runs = {run.id: run for run, _ in self.unseen}.values()
-        files = {
-            run.files[argument]["sha256"]: run.files[argument]["name"]
-            for run, finding in self.unseen
-            for argument in lacked_files(finding.identity.check, run.files, self.validation.files)
-        }
-        minutes = ((run.author, formatting.minute(run.made_at.astimezone(zone))) for run in runs)
-        who = [f"{formatting.data_value(author)}, {minute}" for author, minute in dict.fromkeys(minutes)]
-        found = ", ".join(f"{numbers[severity]:,} {severity}" for severity in SEVERITIES if numbers[severity])
-        noun, them = ("finding", "it") if len(self.unseen) == 1 else ("findings", "them")
-        without = joined([formatting.data_value(name) for name in files.values()])
-        return f"{found} open {noun} cannot be shown without {without}: the run by {joined(who)}, found {them}."
+        """How many open findings this validation does not show, see `unseen.sentence`; "" if none is grave."""
+        return unseen.sentence(self.unseen, self.validation.files, zone) if unseen.is_grave(self.unseen) else ""
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""
@@ -381,38 +364,8 @@ def review(
         now=now,
         with_files=next((run for run in latest or runs if run.files), None),
         runs=latest or runs,
-        unseen=_unseen(validation, latest or runs, own, decisions, now),
+        unseen=unseen.of_validation(validation, latest or runs, own, decisions, now),
     )
-
-
-def _unseen(
-    validation: Validation, runs: Sequence[Run], own: Sequence[Identity], decisions: Sequence[Decision], now: datetime
-) -> tuple[tuple[Run, RecordedFinding], ...]:
-    """The open findings of earlier runs of which a validation without their files says nothing, see `Review`.
-
-    Nor does a later run without them: a finding stays until its check is given the same files again.
-    """
-    unseen: list[tuple[Run, RecordedFinding]] = []
-    read: dict[str, list[Mapping[str, Mapping[str, str]]]] = {
-        result.check.name: [validation.files] for result in validation.results
-    }
-    known = [*own]
-    for run in runs:
-        checks = {
-            check
-            for check in run.checks
-            if check in read and all(lacked_files(check, run.files, files) for files in read[check])
-        }
-        for check in checks:
-            read[check].append(run.files)
-        theirs = decided([one for one in run.findings if one.identity.check in checks], decisions, now)
-        found = [item.finding.identity for item in theirs]
-        shown = set(matched(known, found).values())
-        unseen += [
-            (run, item.finding) for index, item in enumerate(theirs) if index not in shown and item.settled is None
-        ]
-        known += found
-    return tuple(sorted(unseen, key=lambda pair: (RANK.get(pair[1].severity, 0), -pair[1].events)))
 
 
 def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]) -> tuple[RecordedFinding, ...]:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 from uuid import uuid4
 
 import pandas as pd
@@ -69,6 +67,12 @@ def store(
 @pytest.fixture
 def page(store: Store) -> Open:
     return lambda **parameters: opened(AppTest.from_function(validate_page, default_timeout=PATIENCE), parameters)
+
+
+def home_page() -> None:
+    from usage_explore.app.main import run
+
+    run("home")
 
 
 def said(app: AppTest) -> str:
@@ -200,27 +204,47 @@ def test_a_run_that_examined_nothing_is_not_kept(page: Open, store: Store) -> No
     assert store.runs() == []
 
 
-def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(page: Open, store: Store) -> None:
-    assert not any("The validation of" in each.value for each in page(**LINK).caption)
-    validation = store.validate(Period(**LINK))
+def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(
+    page: Open, store: Store, tmp_path: Path
+) -> None:
+    before = said(page(**LINK))
+    assert "Checks not run yet" in before
+    assert "The validation of" not in before
+    book = tmp_path / "prices.csv"
+    book.write_bytes(PRICES)
+    validation = store.validate(Period(**LINK), prices=book)
     store.keep_run(validation)
-    said = [each.value.replace("\\", "") for each in page(**LINK).caption]
-    (words,) = (text for text in said if text.startswith("The validation of 1–30 Sep 2026, as of "))
+
+    def kept(**more: str) -> str:
+        (words,) = (line for line in said(page(**LINK, **more)).split("\n") if line.startswith("The validation of"))
+        return words
+
     number = validation.counts()["high"]
-    assert f": {number} high" in words
+    assert kept().startswith("The validation of 1–30 Sep 2026, as of ")
+    assert f": {number} high" in kept()
+    assert "with prices.csv. To open its findings, drop prices.csv below and press “Run checks”." in kept()
+    again = said(page(**LINK, finding=duplicates(store)))
+    assert "Checks not run yet" not in again
+    assert "The finding of this link: **High** :gray[" in again
     store.decide(_finding(store), "acknowledge")
-    (words,) = (each.value for each in page(**LINK).caption if each.value.startswith("The validation of"))
     left = f"{number - 1} high" if number > 1 else ""
-    assert f"{left} open, 1 acknowledged" in words.replace("\\", "")
+    assert f"{left} open, 1 acknowledged" in kept()
 
 
 def test_an_older_state_that_is_examined_later_is_not_the_newest_validation(store: Store) -> None:
     """A page left open kept its run after another user's: the home page said 1 high where that one had found 2."""
-    newer, older = (store.validate(Period(**LINK, as_of=f"2026-10-{day}T00:00:00Z")) for day in (20, 10))
+    newer, older = (store.validate(Period(**LINK, as_of=f"2026-{day}T00:00:00Z")) for day in ("10-20", "09-12"))
     kept = store.keep_run(newer)
     store.keep_run(older)
-    whole, narrowed = kept_runs.newest(cast("Source", SimpleNamespace(store=store)))
+    source = Source(store, store.now())
+    whole, narrowed = kept_runs.newest(source)
     assert (whole and whole.id, narrowed) == (kept.id, None)
+    # its last arrivals were removed since, as by `load --replace`: no later run is as of their time
+    earlier = store.validate(Period(**LINK, as_of="2026-10-10T00:00:00Z"), checks=["duplicates"])
+    last = store.keep_run(earlier)
+    whole, _ = kept_runs.newest(source)
+    assert whole
+    assert whole.id == last.id
 
 
 def _finding(store: Store) -> Finding:
@@ -626,6 +650,19 @@ def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_
     assert "No run of this period from before these checks is kept; the run of " in said(without)
     assert said(without).count(words) == 1
     assert "**High** :gray[Reconciliation]" in said(without)
+    assert ":red[2] :small[:gray[high open, 1 not shown]]" in said(without)
+    source = Source(store, store.now())
+    for filters in ({}, {"customer_id": str(JUNE)}):  # elsewhere the run without the file read as one that found less
+        store.keep_run(store.validate(Period(**link, **filters)))
+        kept = kept_runs.closest(source, Period(**link).resolve(source.now).span, tuple(filters.items()))
+        assert kept
+        assert (kept.files, "customer_id" in kept.period) == ({}, bool(filters))
+        assert [one.identity.check for _, one in kept_runs.read(kept, source, str(JUNE)).unseen] == ["reconciliation"]
+    whole, _ = kept_runs.newest(source)
+    assert whole
+    assert kept_runs.read(whole, source).found().startswith("2 high open, 1 of them not shown")
+    home = opened(AppTest.from_function(home_page, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION)})
+    assert said(home).count(words) == 1
     signing = in_tab(without, "Sign-off")
     assert said(signing).count(words) == 2
     assert signing.button(key="sign_off").label == "Sign off with 2 high findings open", "as it leaves them"

@@ -176,7 +176,7 @@ def test_what_one_session_examined_another_one_is_shown(page: Open) -> None:
     assert "Checks not run yet" not in said(after)
     # another question is another examination
     assert "Checks not run yet" in said(page(**{**LINK, "metric_key": "tokens_in"}))
-    assert "Checks not run yet" in said(page(**{**LINK, "finalized_at": "2026-10-02T00:00:00Z"}))
+    assert "Findings not shown yet" in said(page(**{**LINK, "finalized_at": "2026-10-02T00:00:00Z"}))
 
 
 def test_a_shared_link_shows_what_was_examined_when_it_was_made(page: Open) -> None:
@@ -184,7 +184,7 @@ def test_a_shared_link_shows_what_was_examined_when_it_was_made(page: Open) -> N
     shared = next(each.value for each in app.code if "as_of=" in each.value)
     pinned = dict(parse_qsl(urlsplit(shared).query))
     assert listed(page(**pinned)) == listed(app)
-    assert "Checks not run yet" in said(page(**{**pinned, "as_of": "2026-10-05T00:00:00Z"}))
+    assert "Findings not shown yet" in said(page(**{**pinned, "as_of": "2026-10-05T00:00:00Z"}))
 
 
 def test_a_moving_window_stays_examined_in_its_session(page: Open) -> None:

@@ -39,6 +39,7 @@ from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, E
 from usage_explore.records.runs import Run
 from usage_explore.results.types import Point
 from usage_explore.results.units import singular, unit_text
+from usage_explore.validation import unseen
 
 _PRESETS = {"7d": "7 d", "30d": "30 d", "90d": "90 d", "custom": "Custom"}
 _MAX_FINDINGS = 5
@@ -403,7 +404,7 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
     window = {"window": query.window} if query.window else {"since": query.since, "until": query.until}
     shared = {"organization_id": query.organization_id, "timezone": query.timezone, "customer_id": customer_id}
     _title("Findings")
-    kept = source.store.closest_run(query.resolve(source.now).span, [("customer_id", str(customer_id))])
+    kept = kept_runs.closest(source, query.resolve(source.now).span, (("customer_id", str(customer_id)),))
     with st.container(gap=None, key="customer_findings"):
         if kept is None:
             st.caption("No kept validation examined this customer in this window.")
@@ -415,11 +416,12 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
 
 def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Source, customer_id: UUID) -> None:
     examined = kept_runs.words(kept, query.zone)
-    decided = [
-        item for item in kept_runs.decided(kept, source) if item.finding.identity.customer_id == str(customer_id)
-    ]
-    about = sorted(decided, key=lambda item: item.settled is not None)  # open ones first, as in Validate
+    known = kept_runs.read(kept, source, str(customer_id))
+    about = sorted(known.decided, key=lambda item: item.settled is not None)  # open ones first, as in Validate
     pinned = kept_runs.pinned_view(kept, query.timezone)
+    if known.unseen:
+        text = unseen.sentence(known.unseen, kept.files, query.zone)
+        kept_runs.warn_of_unseen(text, known.unseen, source, query.zone, on=" on Validate")
     if about:
         narrowed = pinned.replace(customers=(str(customer_id),))
         names = kept_runs.names_in((item.finding for item in about), source)
@@ -430,7 +432,8 @@ def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Sourc
         rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
         kept_runs.link(pages, narrowed, markdown.plain(rest))
     else:
-        kept_runs.link(pages, pinned, markdown.plain(f"None names this customer in {examined}"))
+        none = "None of those shown" if known.unseen else "None"
+        kept_runs.link(pages, pinned, markdown.plain(f"{none} names this customer in {examined}"))
     if any(finding.identity.customer_id is None and not finding.folded_into for finding in kept.findings):
         kept_runs.link(pages, pinned, _COMMON_FINDINGS)
 

@@ -35,6 +35,10 @@ _OUTCOME = "load outcome"
 """Session state: the id of the upload that was loaded, and its `Outcome`."""
 
 
+_REPEATED = "load repeated"
+"""Session state: the upload and options of a load that was undone, as it repeats stored events, and why."""
+
+
 def draw(pages: Pages) -> None:
     """Draw the page of the address bar. Raises `UsageExploreError`."""
     view = LoadView.from_params(read_url())
@@ -144,13 +148,18 @@ def _check_and_load(upload_id: str, file: File, check: FileCheck, owner: Owner) 
         _problem(check.problem)
         return
     show_check(check)
-    skip_bad = False
+    tried = f"{upload_id} {check.options!r}"
+    repeated_of, repeated = st.session_state.get(_REPEATED, ("", ""))
+    skip_bad, beside_stored = False, repeated_of != tried
+    if not beside_stored:
+        st.warning(markdown.prose(for_pickers(repeated)), icon=":material/warning:")
+        beside_stored = st.checkbox("Load all rows beside the stored events", key=f"beside_stored {file.digest[:12]}")
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="load_row"):
         if check.rejected and check.events:
             skip_bad = st.checkbox(
                 f"Leave out {counted(check.rejected, 'rejected row')}", key=f"skip_bad {file.digest[:12]}"
             )
-        is_ready = check.events > 0 and (skip_bad or not check.rejected)
+        is_ready = check.events > 0 and (skip_bad or not check.rejected) and beside_stored
         is_clicked = st.button(
             f"Load {counted(check.events, 'event')}",
             key="load_file",
@@ -166,18 +175,26 @@ def _check_and_load(upload_id: str, file: File, check: FileCheck, owner: Owner) 
             new = "a new organization " if owner.is_new else ""
             st.caption(f"Into {new}{markdown.plain(owner.label)}", width="content")
     if is_clicked and is_ready:
-        _load(upload_id, file, check.options, owner, skip_bad=skip_bad)
+        try:
+            _load(upload_id, file, check.options, owner, skip_bad=skip_bad, beside_stored=repeated_of == tried)
+        except work.RepeatsStored as error:
+            st.session_state[_REPEATED] = tried, str(error)
+            st.rerun()
     with st.expander("The same in a terminal", key="terminal"):
         st.code(f"{check.command}{' --skip-bad' if skip_bad else ''}", language="bash", wrap_lines=True)
 
 
-def _load(upload_id: str, file: File, options: LoadOptions, owner: Owner, *, skip_bad: bool) -> None:
+def _load(
+    upload_id: str, file: File, options: LoadOptions, owner: Owner, *, skip_bad: bool, beside_stored: bool
+) -> None:
     outcome = Outcome(timezone=options.timezone or "UTC")
     if owner.is_new:
         outcome.notes.append(f"{owner.label} is a new organization: these are its first events")
     st.session_state[_OUTCOME] = upload_id, outcome  # before the load: an interrupted run still leaves its report
     try:
-        work.load(file, options, outcome, skip_bad=skip_bad)
+        work.load(file, options, outcome, skip_bad=skip_bad, beside_stored=beside_stored)
+    except work.RepeatsStored:
+        raise
     except UsageExploreError as error:
         _problem(error.public if isinstance(error, DatabaseUnavailable) and not sign_in.is_alone() else str(error))
         return
@@ -186,14 +203,13 @@ def _load(upload_id: str, file: File, options: LoadOptions, owner: Owner, *, ski
     st.rerun()
 
 
-def _validate_button(pages: Pages, loaded: AggregateQuery, month_end: datetime) -> None:
+def _validate_link(pages: Pages, loaded: AggregateQuery, month_end: datetime) -> None:
     """Draw the way to the checks of the month with most of what was loaded, which has an event at `month_end`."""
     since = buckets.floor(month_end, "month", loaded.zone)
     until = buckets.following(since, "month", loaded.zone)
-    name = f"{since.astimezone(loaded.zone):%B %Y}"
-    if st.button(f"Validate {name}", key="validate_loaded", icon=":material/fact_check:"):
-        month = Period(organization_id=loaded.organization_id, since=since, until=until, timezone=loaded.timezone)
-        st.switch_page(pages.validate, query_params=month.to_params())
+    month = Period(organization_id=loaded.organization_id, since=since, until=until, timezone=loaded.timezone)
+    label = f"Validate {since.astimezone(loaded.zone):%B %Y}"
+    st.page_link(pages.validate, label=label, icon=":material/fact_check:", query_params=month.to_params())
 
 
 def _loaded(pages: Pages, outcome: Outcome) -> None:
@@ -205,18 +221,13 @@ def _loaded(pages: Pages, outcome: Outcome) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="loaded"):
         is_one = len(report.organizations) == 1
         names = NO_NAMES if is_one else cache.organization_names()
-        for number, query in enumerate(loaded_queries([report], outcome.timezone)):
+        for query in loaded_queries([report], outcome.timezone):
             id_ = str(query.organization_id)
             of_several = "" if is_one else f" ({markdown.plain(names.known('organization', id_) or id_)})"
-            if st.button(
-                f"Open in Explore{of_several}",
-                key=f"open_{number}",
-                type="secondary" if number else "primary",
-                icon=":material/bar_chart:",
-            ):
-                st.switch_page(pages.explore, query_params=query.to_params())
+            label = f"Open in Explore{of_several}"
+            st.page_link(pages.explore, label=label, icon=":material/bar_chart:", query_params=query.to_params())
             if is_one:
-                _validate_button(pages, query, report.month_end or query.span[1] - INSTANT)
+                _validate_link(pages, query, report.month_end or query.span[1] - INSTANT)
         st.button("Load another file", key="another", on_click=_another)
         focus(".st-key-loaded", f"loaded {st.session_state[_NUMBER]}")  # the button that had the focus is gone
 

@@ -142,6 +142,7 @@ def for_pickers(text: str) -> str:
 
     What the page cannot do is said to need a terminal.
     """
+    text = markdown.in_app(text)
     for advice, on_the_page in _ON_THE_PAGE.items():
         text = text.replace(advice, on_the_page)
     return _OPTION.sub(lambda option: f"“{IN_PLACE_OF[option[0]]}”", text)

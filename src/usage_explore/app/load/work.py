@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
@@ -24,7 +25,7 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.extract import background
 from usage_explore.files.open import likely_encoding
 from usage_explore.files.xlsx_source import sheet_names
-from usage_explore.formatting import path_text, shortened
+from usage_explore.formatting import counted, path_text, shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.command_line import command
 from usage_explore.load.prepared import prepare
@@ -129,11 +130,21 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
     return _kept(("check", file.digest, repr(options), str(proposals), str(zone)), check)
 
 
-def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) -> None:
+class RepeatsStored(LoadError):
+    """Nothing was loaded, as rows of the file repeat stored events and would count twice."""
+
+
+def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool, beside_stored: bool) -> None:
     """Load the file in one transaction and fill in the outcome. Raises `LoadError`, `DatabaseError`.
 
-    A rerun of the page before the end, such as of a user who leaves, undoes it.
+    `beside_stored` loads rows that repeat stored events under other keys, too, which the page cannot undo; else they
+    raise `RepeatsStored`. A rerun of the page before the end, such as of a user who leaves, undoes the load.
     """
+
+    def accept(report: FileReport) -> None:
+        if not beside_stored and (text := _repeated_words(report)):
+            raise RepeatsStored(text)
+
     settings = config.settings()
     table = events_table(settings.table)
     given = {item.name: getattr(options, item.name) for item in fields(options)}
@@ -153,19 +164,43 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
                 settle=settings.settle_time,
                 home=settings.home,
                 signoffs=cache.store().signed,
+                accept=accept,
                 progress=lambda done, total, step="": show(done, total, _STEPS[step.endswith(": writing")]),
                 **given,
             )
         # from here on the events are there, whatever interrupts the page: nothing before `report` is set can
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in report.faults)
-        outcome.report = replace(report, path=name, faults=faults, rejections=())
+        zone = ZoneInfo(outcome.timezone)
+        outcome.report = replace(report, path=name, faults=faults, rejections=(), zone=zone)
         cache.forget()
         validations.forget()
         show(1, 1, "Refreshing the extract")
         refused = background.refresh_after_load(connection, settings, list(report.organizations))
         if refused:
             outcome.notes.append(refused)
+
+
+def _repeated_words(report: FileReport) -> str:
+    """Which rows of a file that is to be loaded repeat stored events under other keys; "" if none do."""
+    repeated = {
+        "at times that another time zone gives": report.other_zone,
+        "with their times cut or rounded, or the reverse": report.cut_times,
+        "with other columns, values or keys": report.loaded_again,
+        "in everything but key and amounts": report.restated if 2 * report.credits < report.restated else 0,
+    }
+    parts = [f"{counted(rows, 'row')} {how}" for how, rows in repeated.items() if rows]
+    if not parts:
+        return ""
+    if report.other_zone:
+        instead = "choose the zone in which it is stored, where its rows are there already, or leave it"
+    else:
+        instead = (
+            "leave it; if it restates an earlier export, load it in a terminal with --replace, which deletes stored"
+            " events of its source and months that it lacks"
+        )
+    stored = f"the file repeats stored events, {' and '.join(parts)}"
+    return f"Nothing was loaded: {stored}. If it is the same usage, it would count twice: {instead}."
 
 
 def _kept(key: tuple[str, ...], make: Callable[[], _T]) -> _T:

@@ -13,7 +13,7 @@ from typing import Literal
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import kept_runs, markdown
+from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.middleware import MAX_FILES
 from usage_explore.app.page_state import ValidateView
@@ -21,11 +21,9 @@ from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
 from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file, dropped_files, dropped_key
 from usage_explore.errors import QueryError
-from usage_explore.names import Names
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.query.url_params import query_string
-from usage_explore.validation.decided import Decided
 from usage_explore.validation.file_kinds import FILE_KINDS, FileKind
 from usage_explore.validation.review import Review
 
@@ -36,7 +34,7 @@ _NUMBER, _NOTICES = "validate_drops", "validate_drop_notices"
 _BY_TEXTS: tuple[FileKind, ...] = ("prices", "wallets")
 """Files whose rows apply to the customers and products that they name, or to no usage."""
 
-_MAX_FAULTS, _MAX_UNCLEAR, _MAX_NAME, _MAX_UNSEEN = 20, 10, 40, 5
+_MAX_FAULTS, _MAX_UNCLEAR, _MAX_NAME = 20, 10, 40
 
 
 def _take_files(period: Period) -> None:
@@ -121,23 +119,6 @@ def last_files(with_files: ValidationWithFiles, review: Review) -> str:
     if not text or with_files.validation.files.get("prices") or not last.get("prices"):
         return text
     return f"{text} A price book need not be dropped once an administrator has stored it for the organization."
-
-
-def unseen_warning(review: Review, names: Names) -> None:
-    """Draw a warning of the open findings of the last run with files that are not given here; nothing without any."""
-    zone = review.validation.period.zone
-    text = review.unseen_sentence(zone)
-    if not text:
-        return
-    unseen = (Decided(finding=finding, decisions=(), now=review.now) for _, finding in review.unseen[:_MAX_UNSEEN])
-    found = [kept_runs.finding_words(item, names, zone) for item in unseen]
-    if more := len(review.unseen) - len(found):
-        found.append(f"and {more:,} more")
-    lines = "\n".join(f"- {line}" for line in found)
-    st.warning(
-        f"**{markdown.plain(text)}** Drop the files again to examine and decide them:\n\n{lines}",
-        icon=":material/warning:",
-    )
 
 
 def _uploader(number: int) -> str:

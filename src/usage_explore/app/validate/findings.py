@@ -345,7 +345,7 @@ def _open_finding(
     closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None), beside)
     with shown():
         decisions.actions(source, validation, item)
-    st.markdown(markdown.plain(validation.names.in_text(finding.sentence)))
+    st.markdown(markdown.plain(validation.names.in_text(markdown.in_app(finding.sentence))))
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
     )

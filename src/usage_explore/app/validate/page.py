@@ -35,7 +35,7 @@ from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.code_tab import code_tab
 from usage_explore.app.validate.decisions import keep_run, reviewed
-from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, unseen_warning, waiting_period
+from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, waiting_period
 from usage_explore.app.validate.files import (
     PRICES,
     ValidationWithFiles,
@@ -54,10 +54,10 @@ from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
 from usage_explore.results import frames
-from usage_explore.validation import SEVERITIES, Result, Severity, Validation, report
+from usage_explore.validation import SEVERITIES, Result, Severity, Validation, report, unseen
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
-from usage_explore.validation.review import Review
+from usage_explore.validation.review import Review, period_key
 from usage_explore.validation.signed_usage import Changes
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
@@ -107,7 +107,9 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.warning(markdown.plain(unreadable), icon=":material/warning:")
         elif review.items or review.gone:
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
-        unseen_warning(review, with_files.validation.names)
+        if text := review.unseen_sentence(validation.period.zone):
+            names = with_files.validation.names
+            kept_runs.warn_of_unseen(text, review.unseen, source, validation.period.zone, names)
     if with_files.validation.totals.events or with_files.validation.unexamined:
         with area:
             file_area(source, with_files.validation.period, with_files.faults, last_files(with_files, review))
@@ -135,7 +137,12 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
 
 def _not_yet(view: ValidateView, source: Source) -> None:
     """Say that the checks have not run for this period, what they look for, and offer to run them."""
-    st.subheader("Checks not run yet", anchor=False)
+    period = view.query.resolve(source.now)
+    kept = kept_runs.closest(source, period.span, view.query.to_params())
+    is_same = kept is not None and kept.period == period_key(period)
+    st.subheader("Findings not shown yet" if is_same else "Checks not run yet", anchor=False)
+    if kept is not None:
+        kept_runs.draw(kept, is_same, source, view.query.zone, view.finding)
     what = markdown.plain(source.names(view.query).in_text(describe(view.query.resolve(source.now))))
     titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
@@ -145,12 +152,6 @@ def _not_yet(view: ValidateView, source: Source) -> None:
     period = waiting_period(view, source)
     file_area(source, period, faults_of_files(period))
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
-    span = view.query.resolve(source.now).span
-    kept = source.store.closest_run(span, view.query.to_params())
-    if kept is not None:
-        examined = kept_runs.words(kept, view.query.zone)
-        found = kept_runs.found(kept, kept_runs.decided(kept, source))
-        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}: {found}{kept_runs.with_files(kept)}."))
 
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
@@ -241,17 +242,19 @@ def _headline(with_files: ValidationWithFiles, review: Review, now: datetime) ->
     """The open findings of each severity, what did not run, the events checked, and a button to run again."""
     validation = with_files.validation
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        if validation.findings:
-            for severity, number in review.open_counts().items():
+        hidden = unseen.counts(review.unseen)
+        if validation.findings or unseen.is_grave(review.unseen):
+            for severity, shown_ in review.open_counts().items():
+                number = shown_ + hidden[severity]
                 color = _COLORS[severity] if number else "gray"
-                headline_number(f":{color}[{number:,}]", f"{severity} open", f"{SEVERITIES[severity].capitalize()}.")
+                some = f", {hidden[severity]:,} not shown" if shown_ else ", not shown"
+                words = f"{severity} open{some if hidden[severity] else ''}"
+                headline_number(f":{color}[{number:,}]", words, f"{SEVERITIES[severity].capitalize()}.")
         elif validation.failed:
             headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
         elif faulty := len(with_files.faults):
             unused = f"{formatting.counted(faulty, 'file')} {'was' if faulty == 1 else 'were'} not used"
             headline_number("Nothing found", f"but {unused}", f"{unused}, as said below.")
-        elif unseen := review.unseen_sentence(validation.period.zone):
-            headline_number("Nothing found", "without the files of the last run", unseen)
         elif validation.totals.events:
             headline_number(
                 ":green[Clean]", clean(validation), "Every check that ran found nothing; the Checks tab lists them."
