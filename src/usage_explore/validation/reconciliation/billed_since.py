@@ -74,7 +74,7 @@ def _removed(signed: Signed, rows: Sequence[Row]) -> Iterator[Row]:
 
 def _is_of_now(row: Row) -> bool:
     """Whether a row is compared with the usage now, and not with what was known or signed before."""
-    is_now = row.known_events is None and not _SIGNED.intersection(row.explained_by.split(" and "))
+    is_now = row.now is None and not _SIGNED.intersection(row.explained_by.split(" and "))
     return is_now and row.status in (*WRONG, "matched")
 
 

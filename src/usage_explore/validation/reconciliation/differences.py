@@ -325,7 +325,7 @@ class Differences:
                 invoiced=in_sentence(row.invoiced or Decimal(0)),
                 recomputed=self._recomputed(row),
                 difference=in_sentence(row.difference.copy_abs()),
-                events=counted(row.events if row.known_events is None else row.known_events, "event"),
+                events=counted(row.events, "event"),
                 charged="" if row.expected is None else exact_sums(known_amounts(row, row.expected)),
                 expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
@@ -445,8 +445,8 @@ class Differences:
         if row.lines:
             numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
             facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
-        if row.usage and row.usage.late_events:
-            late = f"{counted(row.usage.late_events, 'event')}, quantity {plain(row.usage.late)}"
+        if (now := row.now or row.usage) and now.late_events:
+            late = f"{counted(now.late_events, 'event')}, quantity {plain(now.late)}"
             facts.append(("arrived after finalization", late))
         if row.duplicate_events:
             facts.append(("duplicates", counted(row.duplicate_events, "event")))

@@ -397,11 +397,9 @@ def _is_near(row: Row, quantity: Decimal, other: Decimal) -> bool:
 def _compare(known: _Known, tolerance: Decimal) -> None:
     """Compare the row with its usage before that changed."""
     row, now = known.row, known.row.usage or Usage()
-    late = max(now.events - known.events, 0)
-    usage = Usage(now.events, known.quantity, late_events=late, wallets=now.wallets)
+    usage = Usage(known.events, known.quantity, wallets=now.wallets)
     compared = compared_row(row.key, row.lines, usage, tolerance)
-    row.usage, row.status, row.difference = usage, compared.status, compared.difference
-    row.known_events = known.events
+    row.usage, row.status, row.difference, row.now = usage, compared.status, compared.difference, now
     row.beside_sign_off = "what arrived later or was changed since is left out here"
 
 
