@@ -115,7 +115,12 @@ def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store
     since = "; what arrived later or was changed since is left out here."
     assert (wrong.severity, wrong.amounts) == ("high", (("USD", Decimal("10.00")),))
     assert wrong.sentence == before.sentence.removesuffix(".") + since
-    assert (wrong.events, dict(wrong.facts)["arrived after finalization"]) == (720, "3 events, quantity 3")
+    facts = dict(wrong.facts)
+    assert (facts["arrived after finalization"], wrong.events) == ("3 events, quantity 3", 723)
+    assert facts["compared"] == "invoiced 720, used 720 in 720 events before"
+    sheet = validation.sheet("reconciliation")
+    assert sheet is not None
+    assert [*sheet[sheet["status"] == "wrong amount"]["events"]] == [720]
     finding = sign_off_finding(validation)
     assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
     assert ", is invoiced other quantities than were used" in finding.sentence

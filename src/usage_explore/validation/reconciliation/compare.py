@@ -153,8 +153,9 @@ class Row:
 
     @property
     def events(self) -> int:
-        """The number of events."""
-        return self.usage.events if self.usage else 0
+        """The number of events now, which a query shows."""
+        used = self.now or self.usage
+        return used.events if used else 0
 
     @property
     def is_open(self) -> bool:

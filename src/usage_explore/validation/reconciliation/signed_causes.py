@@ -477,10 +477,11 @@ def _signed_before(signed: Signed, rows: Sequence[Row], tolerance: Decimal) -> I
         if len(now.lines) == 1:
             was.add(replace(now.lines[0], events=events, billable=quantity))
         if amounts and amounts != _sums(was.amounts.items()):
-            is_known = signed.is_same_book or signed.is_comparable
+            is_known = not was.lines or is_count is not None if signed.is_same_book else signed.is_comparable
             if not is_known or (is_count is None and not _is_nearer(row, amounts, now.amounts)):
                 continue
-            amounts = {**dict.fromkeys(now.amounts, Decimal(0)), **amounts}
+            others = {line.currency for line in row.lines} & (now.amounts.keys() - amounts.keys())
+            amounts |= {code: Decimal(0) for code in others if code is not None}
             was = Expected(quantity, quantity, None, amounts, dict(amounts), now.lines)
         elif not was.lines:
             continue
