@@ -115,6 +115,12 @@ def test_a_wrong_amount_is_that_of_the_signed_usage_beside_what_came_later(store
     since = "; what arrived later or was changed since is left out here."
     assert (wrong.severity, wrong.amounts) == ("high", (("USD", Decimal("10.00")),))
     assert wrong.sentence == before.sentence.removesuffix(".") + since
+    facts = dict(wrong.facts)
+    assert (facts["arrived after finalization"], wrong.events) == ("3 events, quantity 3", 723)
+    assert facts["compared"] == "invoiced 720, used 720 in 720 events before"
+    sheet = validation.sheet("reconciliation")
+    assert sheet is not None
+    assert [*sheet[sheet["status"] == "wrong amount"]["events"]] == [720]
     finding = sign_off_finding(validation)
     assert "1 total of customer" in finding.sentence, "that of seats, whose amount is right"
     assert ", is invoiced other quantities than were used" in finding.sentence
@@ -223,6 +229,64 @@ def test_the_signed_amount_of_the_quantity_now_is_what_the_corrections_have(
     assert "72.00 USD, but 72.30 USD is expected: that is the amount that the sign-off of" in finding.sentence
     (line,) = store.changes_since(store.signoffs()[0], prices=PRICES).lines
     assert (finding.amounts, line.amount) == ((("USD", Decimal("0.30")),), Decimal("0.30"))
+
+
+def test_lines_of_several_prices_are_compared_with_the_signed_amounts(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    """Usage, or the price book, that changed since is in the corrections: it was in the lines' difference, too."""
+    until, since = {"valid_to": "2026-09-17"}, {"valid_from": "2026-09-17"}
+    first, second = {**PRICES[0], **until}, {**PRICES[0], **since, "unit_amount": "0.20", "currency": "EUR"}
+    prices = [first, second, PRICES[1]]
+    signed = store.validate(SIGNED, prices=prices)
+    store.sign_off(signed, by="bo", rating=store.rate(signed.period, prices=prices))
+    one = lines()[lines()["metric_key"] == "calls"]
+    right = pd.concat(
+        [
+            one.assign(quantity="384", amount="38.40"),
+            one.assign(quantity="336", amount="67.20", currency="EUR"),
+            lines()[lines()["metric_key"] == "seats"],
+        ],
+        ignore_index=True,
+    )
+    wrong = right.copy()
+    wrong.loc[4, "amount"] = "77.20"
+
+    def found(invoice: pd.DataFrame, book: list[dict[str, str]]) -> list[Finding]:
+        return [*store.validate(LATER, prices=book, invoices=invoice, checks=["reconciliation"]).findings]
+
+    def corrected(book: list[dict[str, str]]) -> Decimal:
+        return sum((one.amount or Decimal(0) for one in store.changes_since(signoff, prices=book).lines), Decimal(0))
+
+    (signoff,) = (one for one in store.signoffs() if one.author == "bo")
+    dearer = [first, {**second, "unit_amount": "0.30"}, PRICES[1]]
+    (finding,) = found(right, dearer)
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+    assert "; the price book was changed since, and `usage-explore signoffs" in finding.sentence
+    assert dict(finding.amounts) == {"EUR": corrected(dearer)}
+    high, medium = found(wrong, dearer)
+    assert (high.severity, high.amounts, medium.severity) == ("high", (("EUR", Decimal("10.00")),), "medium")
+    of_now = right.replace({"amount": "67.20"}, "100.80")
+    (finding,) = found(of_now, dearer)
+    assert (finding.kind, finding.severity) == ("billed since sign-off", "low")
+    assert not found(right, [*prices, {**PRICES[1], "metric_key": "gpus"}]), "another book with the same prices"
+
+    events_connection.execute(f"{ALL_REMOVED} AND timestamp >= '2026-09-17Z'", (CUSTOMERS[0],))
+    events_connection.commit()
+    (finding,) = found(right, prices)
+    assert (finding.kind, finding.amounts) == ("changed after sign-off", (("EUR", Decimal("67.20")),))
+    (high,) = found(wrong, prices)
+    assert (high.severity, high.amounts) == ("high", (("EUR", Decimal("10.00")),))
+    events_connection.execute(ALL_REMOVED, (CUSTOMERS[0],))
+    events_connection.commit()
+    (finding,) = found(right, prices)
+    assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
+    (high,) = found(wrong, prices)
+    assert (high.severity, high.amounts) == ("high", (("EUR", Decimal("10.00")),))
+    wrong.loc[0, ["quantity", "currency"]] = "400", "GBP"
+    high, *_ = found(wrong, prices)
+    assert "the corrections of the sign-off of" in high.sentence
+    assert "have -720, -67.20 EUR and -38.40 USD, too" in high.sentence
 
 
 @pytest.mark.parametrize("day", [2, 20])

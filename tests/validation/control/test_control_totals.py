@@ -466,6 +466,20 @@ def test_a_cost_is_compared_to_within_one_unit_of_its_last_decimal(
     assert (findings(result) == ()) is is_right
 
 
+def test_a_whole_cost_of_zero_is_rounded_beside_others_in_whole_units(make: Make) -> None:
+    """0 for 0.183 was "100 % too much", as it is beside costs in cents."""
+    costs = {"2026-09-01": "0.183", "2026-09-02": "71.668"}
+    events = [
+        replace(row, timestamp=row.timestamp + timedelta(days=day), external_cost_amount=Decimal(cost))
+        for day, cost in enumerate(costs.values())
+        for row in usage(days=1, per_day=1, external_cost_currency="USD")
+    ]
+    store = make(events)
+    for second, is_right in (("72", True), ("71.67", False)):
+        control = pd.DataFrame({"day": [*costs], "cost": ["0", second], "currency": "USD"})
+        assert (findings(examine(store, NAME, september(), control=control)) == ()) is is_right, second
+
+
 def test_whole_costs_of_usage_that_has_no_decimals_are_exact(make: Make) -> None:
     """72 is not 71: what the usage has no decimals of was not rounded."""
     (row,) = usage(days=1, per_day=1, external_cost_amount=Decimal("71.00"), external_cost_currency="USD")
@@ -899,6 +913,44 @@ def test_totals_that_are_dated_a_day_off_are_one_finding(make: Make, moved: int,
     assert "are dated a day" in other.sentence
     assert (loss.severity, loss.metric_key, loss.events) == ("high", "calls", 3)
     assert " is missing, 14 Oct 2026: 3 events missing" in loss.sentence
+
+
+def test_costs_by_the_days_of_another_zone_or_a_day_late_are_one_finding(make: Make) -> None:
+    """Each cost was a finding of its own, high, while quantities by the same days were one."""
+    draw = random.Random(3)
+    given = {"external_cost_currency": "USD"}
+    costs = [draw.randrange(1, 99_999) for _ in range(35 * 26)]
+    rows, _ = of_october()
+    events = [
+        replace(row, external_cost_amount=Decimal(cost) / 1000, **given) for row, cost in zip(rows, costs, strict=True)
+    ]
+    store = make(events)
+
+    def billed_by(zone: str, late: int = 0, *, by_metric: bool = True) -> pd.DataFrame:
+        sums: dict[tuple[str, ...], Decimal] = defaultdict(Decimal)
+        for row in events:
+            day = row.timestamp.astimezone(ZoneInfo(zone)).date() + timedelta(days=late)
+            sums[day.isoformat(), *((row.metric_key,) if by_metric else ())] += row.external_cost_amount or 0
+        columns = ["day", *(["metric"] if by_metric else []), "cost"]
+        control = pd.DataFrame([(*key, str(cost)) for key, cost in sums.items()], columns=columns)
+        return control[control["day"].between("2026-10-01", "2026-10-31")].assign(currency="USD")
+
+    def found(control: pd.DataFrame) -> tuple[Finding, ...]:
+        return findings(examine(store, NAME, OCTOBER, control=control))
+
+    assert found(billed_by("Europe/Berlin")) == ()
+    control = billed_by("America/New_York")
+    (finding,) = found(control)
+    assert (finding.kind, finding.severity) == ("other days", "medium")
+    assert "by the days of America/New_York 60 of 60 totals of bytes and calls match" in finding.sentence
+    (finding,) = found(billed_by("America/New_York", by_metric=False))
+    assert "by the days of America/New_York 30 of 30 totals of all usage match" in finding.sentence
+    control.loc[control["day"] == "2026-10-14", "cost"] = "1"
+    assert {(one.kind, one.severity) for one in found(control)} == {("surplus cost", "high"), ("other days", "medium")}
+    (finding,) = found(billed_by("Europe/Berlin", 1))
+    assert "The control totals are dated a day late: 60 of 60" in finding.sentence
+    wrong = billed_by("Europe/Berlin").assign(cost=lambda frame: [str(Decimal(cost) + 9) for cost in frame["cost"]])
+    assert {one.kind for one in found(wrong)} == {"missing cost"}, "of no zone's days"
 
 
 def test_one_metric_may_be_counted_by_the_days_of_another_zone(make: Make) -> None:

@@ -362,17 +362,18 @@ def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) ->
     rows, before = (zones.rows_since(one, metrics, other.since) for one in (other, own))
     run = Run([row for row in before if row.status != "matched"])
     since, until = _span(examination, run.days)
-    affected = sum(row.used.events or 0 for row in run.rows)
+    events = {(row.day, *row.subject[:2]): row.used.events or 0 for row in run.rows}  # once beside their cost
+    affected, of_metrics = sum(events.values()), metric_filter(run.metrics) if run.metrics else {}
     return Finding(
         check=NAME,
         kind="other days",
         severity="medium",
-        sentence=zones.other_days_words(own, other, _named(run.metrics), rows, before),
+        sentence=zones.other_days_words(own, other, _named(run.metrics) or "all usage", rows, before),
         since=since,
         until=until,
         events=affected,
         metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
-        question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
+        question=examination.aggregate_question(since=since, until=until, bucket="day", **of_metrics),
         facts=(("dated", f"{other.late.days:+d} day") if other.late else ("time zone with the same days", zone),),
         **events_share(examination, affected),
     )

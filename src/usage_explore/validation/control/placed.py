@@ -52,20 +52,22 @@ class Control(Amounts):
     """The lines of one day and subject.
 
     `rounding` is the sum of one unit of the last decimal of their costs, a cent or finer; `decimals` are the most that
-    one is written with: 0 for 72, 2 for 72.00.
+    one is written with: 0 for 72, 2 for 72.00; `is_whole` that no cost of the file in their currency has decimals.
     """
 
     lines: int = 0
     rounding: Decimal = Decimal(0)
     decimals: int = 0
+    is_whole: bool = False
 
     def is_cost_of(self, used: Decimal) -> bool:
         """Whether the cost of usage is that of the lines, as they are rounded.
 
-        72 may be 71.67, which was rounded; it is not 71, which would have been written so. 0 is nothing.
+        72 may be 71.67, which was rounded; it is not 71, which would have been written so. 0 is nothing, but among
+        costs in whole units.
         """
         off = Decimal(difference(self.cost or Decimal(0), used)).copy_abs()
-        was_rounded = bool(self.cost) and decimals_of(Decimal(plain(used))) > self.decimals
+        was_rounded = (self.is_whole or bool(self.cost)) and decimals_of(Decimal(plain(used))) > self.decimals
         return off <= self.rounding or (was_rounded and off < Decimal(self.lines).scaleb(-self.decimals))
 
 
@@ -102,6 +104,12 @@ def place(lines: Iterable[ControlLine], period: Period, since: datetime, closed_
             placed.partial[day] = placed.partial.get(day, 0) + 1
         else:
             _add(placed.controls, day, line)
+    decimals: dict[str | None, set[int]] = {}
+    for (_, subject), control in placed.controls.items():
+        if control.cost:
+            decimals.setdefault(subject.currency, set()).add(control.decimals)
+    for (_, subject), control in placed.controls.items():
+        control.is_whole = control.cost is not None and decimals.get(subject.currency) == {0}
     return placed
 
 

@@ -41,7 +41,7 @@ from usage_explore.validation.control.compare import (
 )
 from usage_explore.validation.control.placed import Amounts, Placed, Subject, day_of, place
 from usage_explore.validation.control.totals import ControlLine
-from usage_explore.validation.periods import day_edges, zone_names
+from usage_explore.validation.periods import currency_codes, day_edges, zone_names
 
 BOUNDS = CheckBounds("control_totals")
 
@@ -128,7 +128,7 @@ def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays |
     """The totals by the days of another time zone, or with other dates, and the metrics that are of these; None and
     none if there are none.
     """
-    suspects = both_ways(own.compared.rows)
+    suspects = both_ways(own.compared.rows, has_costs=True)
     zone = _likely_zone(own.examination, lines, suspects)
     others = [_by_zone(own, lines, zone.key)] if zone is not None else []
     moved = ((late, since) for late in (_DAY, -_DAY) if (since := _dated_since(own, late)))
@@ -155,7 +155,7 @@ def _dated_since(own: ByDays, late: timedelta) -> date | None:
     """The date from which most totals match the usage of the day `late` before it, and not that of it; None of few."""
     gained: Counter[date] = Counter()
     for row in own.compared.rows:
-        if row.control is not None and row.subject.currency is None:
+        if row.control is not None:
             used = own.usage.get((row.day - late, row.subject), Amounts(0))
             gained[row.day] += (replace(row, used=used).status == "matched") - (row.status == "matched")
     # no total may move to the date of one that stays
@@ -239,11 +239,11 @@ def _deviations(by_days: ByDays) -> dict[str | None, set[bool]]:
     return found
 
 
-def both_ways(rows: Iterable[Row]) -> list[list[Row]]:
+def both_ways(rows: Iterable[Row], *, has_costs: bool = False) -> list[list[Row]]:
     """The differing rows of each subject that has some that lack and some that exceed, on half of its days or more."""
     found = []
-    for members in by_subject(rows):
-        differing = [row for row in members if row.status in ("missing", "surplus") and row.measure != "cost"]
+    for members in by_subject(row for row in rows if has_costs or row.measure != "cost"):
+        differing = [row for row in members if row.status in ("missing", "surplus")]
         if len(differing) >= max(MIN_SHIFTED_DAYS(), len(members) / 2) and len({row.status for row in differing}) > 1:
             found.append(differing)
     return found
@@ -316,7 +316,8 @@ def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspect
         for (day, placed_subject), control in placed.controls.items():
             if placed_subject == subject and getattr(control, measure) is not None:
                 used = _sum(usage, measure, buckets.day_start(day, zone), buckets.day_start(day + timedelta(1), zone))
-                matched += not difference(getattr(control, measure), used)
+                is_near = measure == "cost" and used.is_finite() and control.is_cost_of(used)
+                matched += is_near or not difference(getattr(control, measure), used)
         if matched >= MIN_SHIFTED_DAYS() and (best is None or matched > best[0]):
             best = matched, zone
     return None if best is None else best[1]
@@ -339,29 +340,30 @@ def _matches(rows: Iterable[Row], dated: Callable[[date], date] | None = None) -
     return {
         (dated(row.day) if dated else row.day, row.subject): row.status == "matched"
         for row in rows
-        if row.control is not None and row.subject.currency is None
+        if row.control is not None
     }
 
 
-def _by_quarter(examination: Examination, subject: Subject) -> dict[datetime, tuple[int, Decimal]]:
-    """(events, quantity) of a subject by quarter of an hour."""
+def _by_quarter(examination: Examination, subject: Subject) -> dict[datetime, Amounts]:
+    """The usage, or cost, of a subject by quarter of an hour."""
     period, c = examination.period, examination.table.c
     quarter = func.floor(func.extract("epoch", c.timestamp) / _QUARTER.total_seconds()).cast(Integer).label("quarter")
     where = [c[name] == value for name, value in zip(("metric_key", "customer_id"), subject, strict=False) if value]
-    sums: list[Any] = [quarter, func.count().label("events"), func.sum(c.quantity).label("quantity")]
+    where += [currency_codes(c.external_cost_currency) == subject.currency] if subject.currency is not None else []
+    cost = func.sum(c.external_cost_amount).label("cost")
+    sums: list[Any] = [quarter, func.count().label("events"), func.sum(c.quantity).label("quantity"), cost]
     usage = select(*sums).where(*conditions(examination.table, period), *where).group_by(quarter)
     zone = period.span[0].tzinfo
     return {
-        datetime.fromtimestamp(row.quarter * _QUARTER.total_seconds(), zone): (row.events, row.quantity)
+        datetime.fromtimestamp(row.quarter * _QUARTER.total_seconds(), zone): Amounts(
+            row.events, row.quantity, row.cost
+        )
         for row in examination.rows(usage)
     }
 
 
-def _sum(
-    usage: Mapping[datetime, tuple[int, Decimal]], measure: Measure, since: datetime, until: datetime
-) -> int | Decimal:
-    within = [usage[at] for at in _quarters(since, until) if at in usage]
-    return sum(events for events, _ in within) if measure == "events" else total(quantity for _, quantity in within)
+def _sum(usage: Mapping[datetime, Amounts], measure: Measure, since: datetime, until: datetime) -> Decimal:
+    return total(Decimal(getattr(usage[at], measure) or 0) for at in _quarters(since, until) if at in usage)
 
 
 def _quarters(since: datetime, until: datetime) -> Iterator[datetime]:

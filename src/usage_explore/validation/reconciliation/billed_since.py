@@ -74,7 +74,7 @@ def _removed(signed: Signed, rows: Sequence[Row]) -> Iterator[Row]:
 
 def _is_of_now(row: Row) -> bool:
     """Whether a row is compared with the usage now, and not with what was known or signed before."""
-    is_now = row.known_events is None and not _SIGNED.intersection(row.explained_by.split(" and "))
+    is_now = row.now is None and not _SIGNED.intersection(row.explained_by.split(" and "))
     return is_now and row.status in (*WRONG, "matched")
 
 
@@ -86,8 +86,9 @@ def _changed(signed: Signed, key: SignedKey, rows: Sequence[Row]) -> str:
     if None not in counts:
         _, was = signed.usage(key, is_count=True in counts)
         change = Decimal(difference(total(row.recomputed or Decimal(0) for row in rows), was))
-        changes.append(f"{'+' if change > 0 else ''}{plain(change)}")
-    if signed.is_same_book and expected:
+        if change or not signed.is_comparable:
+            changes.append(f"{'+' if change > 0 else ''}{plain(change)}")
+    if (signed.is_same_book or signed.is_comparable) and all(row.expected or row.usage is None for row in rows):
         changes += signed_sums(signed.changed_amounts(key, rows).items())
     return joined(changes) or "what changed since"
 

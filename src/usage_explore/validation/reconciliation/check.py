@@ -412,7 +412,7 @@ def _expected_amount(row: Row) -> Decimal | None:
 
 _SHEET: tuple[tuple[str, Callable[[Row], Any], Any], ...] = (
     ("lines", lambda row: len(row.lines), "int64"),
-    ("events", lambda row: row.events, "int64"),
+    ("events", lambda row: row.usage.events if row.usage else 0, "int64"),
     ("invoiced", lambda row: row.invoiced, "object"),
     ("recomputed", lambda row: row.recomputed, "object"),
     ("difference", lambda row: row.difference, "object"),

@@ -115,8 +115,8 @@ class Row:
     its amount differences that a row of its own has, by currency: what a line with the quantity of another period
     charges beyond the amount of that one. `of_period` of such a row is that period, whose usage it expects.
     `beside_changes` says what an unexplained difference has to do with usage that was changed, see `signed_causes`;
-    `beside_sign_off` which of the changes since a sign-off any difference has, or lacks; `known_events` are those of
-    its usage before that, if it is compared with these.
+    `beside_sign_off` which of the changes since a sign-off any difference has, or lacks; `now` is the usage of now, if
+    `usage` is that before these changes.
     """
 
     key: Key
@@ -139,7 +139,7 @@ class Row:
     of_period: tuple[datetime, datetime] | None = None
     beside_changes: str = ""
     beside_sign_off: str = ""
-    known_events: int | None = None
+    now: Usage | None = None
 
     @property
     def invoiced(self) -> Decimal | None:
@@ -153,8 +153,9 @@ class Row:
 
     @property
     def events(self) -> int:
-        """The number of events."""
-        return self.usage.events if self.usage else 0
+        """The number of events now, which a query shows."""
+        used = self.now or self.usage
+        return used.events if used else 0
 
     @property
     def is_open(self) -> bool:

@@ -285,7 +285,6 @@ class Differences:
         keys = {name: {row.key[index] for row in rows} for index, name in enumerate(self.columns, 1)}
         shared = {name: next(iter(values)) for name, values in keys.items() if len(values) == 1}
         differences = [row.difference.copy_abs() for row in rows if row.difference.is_finite()]
-        has_one_metric = "metric_key" in shared or len(rows) == 1
         share, share_of = self.share_of(rows)
         return Finding(
             check=NAME,
@@ -296,7 +295,7 @@ class Differences:
             until=until,
             events=sum(row.events for row in rows),
             question=self.query(rows),
-            quantity=total(differences) if differences and has_one_metric else None,
+            quantity=total(differences) if differences and ("metric_key" in shared or len(rows) == 1) else None,
             amounts=amounts_by_currency(rows),
             too_high=amounts_by_currency(rows, too_high=True),
             share=share,
@@ -325,7 +324,7 @@ class Differences:
                 invoiced=in_sentence(row.invoiced or Decimal(0)),
                 recomputed=self._recomputed(row),
                 difference=in_sentence(row.difference.copy_abs()),
-                events=counted(row.events if row.known_events is None else row.known_events, "event"),
+                events=counted(row.usage.events if row.usage else 0, "event"),
                 charged="" if row.expected is None else exact_sums(known_amounts(row, row.expected)),
                 expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
@@ -445,9 +444,9 @@ class Differences:
         if row.lines:
             numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
             facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
-        if row.usage and row.usage.late_events:
-            late = f"{counted(row.usage.late_events, 'event')}, quantity {plain(row.usage.late)}"
-            facts.append(("arrived after finalization", late))
+        if (now := row.now or row.usage) and now.late_events:
+            late = counted(now.late_events, "event")
+            facts.append(("arrived after finalization", f"{late}, quantity {plain(now.late)}"))
         if row.duplicate_events:
             facts.append(("duplicates", counted(row.duplicate_events, "event")))
         return tuple(facts)
@@ -497,4 +496,5 @@ def _priced(line: Line) -> str:
 
 def _quantities(row: Row) -> str:
     invoiced, recomputed = ("nothing" if number is None else plain(number) for number in (row.invoiced, row.recomputed))
-    return f"invoiced {invoiced}, used {recomputed}"
+    within = "" if row.now is None or row.usage is None else f" in {counted(row.usage.events, 'event')} before"
+    return f"invoiced {invoiced}, used {recomputed}{within}"

@@ -18,7 +18,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import PriceBook
-from usage_explore.pricing.currencies import exact_sums
+from usage_explore.pricing.currencies import exact_sums, scale
 from usage_explore.pricing.rating import only
 from usage_explore.pricing.usage import SPLITS, Line, Rated, Unpriced, pinned, rated_usage
 from usage_explore.query.queries import Period
@@ -79,7 +79,8 @@ class Expected:
     def smallest(self, currency: str) -> Decimal:
         """One unit of the last decimal of amounts in a currency: 0.01 for USD, 1 for JPY or a price with scale 0."""
         prices = (line.part.price for line in self.lines)
-        return Decimal(1).scaleb(-min(price.scale for price in prices if price.currency == currency))
+        of_code = scale(currency) or 0  # of an amount that was signed by another price
+        return Decimal(1).scaleb(-min((price.scale for price in prices if price.currency == currency), default=of_code))
 
     def add(self, line: Line) -> None:
         """Add a line with its amount."""

@@ -195,7 +195,7 @@ def _price_of(row: Row) -> tuple[str | None, str | None]:
 def _other(row: Row, name: str, largest: Mapping[Key, Decimal]) -> Decimal | None:
     """What a row's line would have by another aggregation than that of its price; None where that is not tried."""
     if name == "count":  # of rows with a price each is tried by itself
-        return None if _is_priced(row) or row.usage is None else Decimal(row.events - row.usage.late_events)
+        return None if _is_priced(row) or row.usage is None else Decimal(row.usage.events - row.usage.late_events)
     quantity = largest.get(row.key) if row.events > 1 and _taken(row) not in ("max", None) else None
     return quantity if quantity is not None and quantity.is_finite() else None
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import product
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.errors import QueryError
 from usage_explore.pricing.fields import prices_hash
 from usage_explore.pricing.resolution import Resolution, Subject
+from usage_explore.pricing.table import PRICES_TABLE
 from usage_explore.pricing.usage import Line
 from usage_explore.records.signoffs import SignOff, corrections_command
 from usage_explore.validation.check import (
@@ -69,8 +71,10 @@ class Signed:
     metric: int
     wallet: int
     is_same_book: bool
-    is_rated_alike: bool
-    """Whether amounts now are those of the signed prices, wallets and split, so that others are of changed usage."""
+    is_comparable: bool
+    """Whether the corrections have the difference of the amounts now, by these prices and wallets, from the signed."""
+    is_whole: bool
+    """Whether lines tell no more apart than what was signed, so that their rows are rated as that was."""
 
     @classmethod
     def of(cls, examination: Examination, columns: tuple[str, ...]) -> list[Signed]:
@@ -99,9 +103,17 @@ class Signed:
         basis, book = signed.basis, examination.inputs.prices
         is_same_book = basis is not None and book is not None and basis.prices_hash == prices_hash(book.prices)
         wallets = {} if preferences is None else preferences.currencies
+        is_comparable = is_same_book
+        if basis is not None and book is not None and not is_same_book:  # as `signed_amounts.with_amounts`
+            is_comparable = basis.prices == book.source or book.source.rpartition(".")[2] != PRICES_TABLE
+        is_comparable = is_comparable and basis is not None and {**basis.wallets} == {**wallets}
         is_whole = {*columns} <= {"metric_key", "wallet_currency"}
-        is_alike = is_same_book and is_whole and basis is not None and {**basis.wallets} == {**wallets}
-        return cls(signed, usage, amounts, metric, wallet, is_same_book, is_alike)
+        return cls(signed, usage, amounts, metric, wallet, is_same_book, is_comparable, is_whole)
+
+    @property
+    def has_other_prices(self) -> bool:
+        """Whether the price book was changed since, with an effect that the corrections have."""
+        return self.is_comparable and not self.is_same_book
 
     def groups(self, rows: Iterable[Row]) -> dict[SignedKey, list[Row]]:
         """The rows by customer, metric, and wallet where lines name it.
@@ -145,7 +157,7 @@ class Signed:
         fits = off.is_finite() and abs(off) <= tolerance
         if None in kinds:
             is_new = key not in self.by_key and not lines
-            return is_new or (self.charges(key, lines) and self._has_other_amounts(key, rows))
+            return is_new or (self.charges(key, lines) and bool(self.changed_amounts(key, rows)))
         signed = {code for code, _ in self.amounts.get(key, ())}
         known = all(line.currency is not None and line.amount is not None for line in lines)
         others = signed.isdisjoint(line.currency for line in lines)  # a finding of its own
@@ -163,9 +175,13 @@ class Signed:
         expected = [pair for row in rows if row.expected is not None for pair in row.expected.amounts.items()]
         return _sums([*expected, *((code, amount.copy_negate()) for code, amount in self.amounts.get(key, []))])
 
-    def _has_other_amounts(self, key: SignedKey, rows: Iterable[Row]) -> bool:
-        """Whether other amounts are expected of a key's rows than were signed."""
-        return bool(self.changed_amounts(key, rows))
+    def has_other_sums(self, key: SignedKey, rows: Sequence[Row]) -> bool:
+        """Whether a key's rows have another number of events, or sum of quantities, than was signed."""
+        used = [row.usage for row in rows if row.usage is not None]
+        events, was = self.usage(key, is_count=False)
+        kinds = {row.expected.counts_events for row in rows if row.expected is not None}
+        is_sum = kinds == {False} and total(usage.quantity for usage in used) != was
+        return sum(usage.events for usage in used) != events or is_sum
 
     def has_other_usage(self, key: SignedKey, rows: Iterable[Row], tolerance: Decimal) -> bool:
         """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts.
@@ -175,12 +191,13 @@ class Signed:
         rows = list(rows)
         kinds = {row.expected.counts_events for row in rows if row.expected is not None}
         if None in kinds:
-            return bool(self.amounts.get(key)) and self._has_other_amounts(key, rows)
+            return bool(self.amounts.get(key)) and bool(self.changed_amounts(key, rows))
         _, was = self.usage(key, is_count=True in kinds)
         off = Decimal(difference(total(row.usage.quantity for row in rows if row.usage is not None), was))
         unpriced = None if self.signoff.basis is None else self.signoff.basis.unpriced
-        is_rated = self.is_rated_alike and unpriced is not None and (str(key[0]), key[1]) not in unpriced
-        return not off.is_finite() or abs(off) > tolerance or (is_rated and self._has_other_amounts(key, rows))
+        is_known = self.has_other_prices or (unpriced is not None and (str(key[0]), key[1]) not in unpriced)
+        is_rated = self.is_comparable and self.is_whole and is_known
+        return not off.is_finite() or abs(off) > tolerance or (is_rated and bool(self.changed_amounts(key, rows)))
 
     def changed_customers(self, rows: Sequence[Row]) -> set[UUID]:
         """The customers that have other usage than was signed, without what arrived late.
@@ -223,7 +240,7 @@ class Signed:
 
 
 def expect_nothing_of_removed(signed: Signed, resolution: Resolution, rows: Sequence[Row]) -> None:
-    """Expect 0 by its price of lines whose whole usage left their total since the sign-off.
+    """Expect 0, by its prices, of usage that all left its total since the sign-off, or that of one price of several.
 
     So their lines are compared with what was signed, as those of which some usage is left.
     """
@@ -232,24 +249,44 @@ def expect_nothing_of_removed(signed: Signed, resolution: Resolution, rows: Sequ
         billed = {line.currency for row in group for line in row.lines if line.currency is not None}
         if key in signed.by_key and all(row.usage is None for row in group) and billed <= codes:
             for row in group:
-                lines = [*_unused(key, row, sorted(codes), resolution)]
-                if len(lines) == len(codes):
-                    amounts = dict.fromkeys(codes, Decimal(0))  # not the price's minimum
+                if lines := _unused(key, row, sorted(codes), resolution):
+                    amounts = dict.fromkeys(sorted(codes), Decimal(0))  # not the price's minimum
                     row.expected = Expected(amounts=amounts, exact=dict(amounts), lines=lines)
+        elif key in signed.by_key and len(group) == 1 and signed.is_comparable:
+            _expect_no_part(signed, key, group[0], codes & billed, resolution)
 
 
-def _unused(key: SignedKey, row: Row, currencies: Iterable[str], resolution: Resolution) -> Iterator[Line]:
-    """A line without usage for each currency, if one price in it applies at the period's start."""
+def _expect_no_part(signed: Signed, key: SignedKey, row: Row, billed: set[str], resolution: Resolution) -> None:
+    """Expect 0 in signed currencies of a row's lines without usage, and of another aggregation of the usage that left.
+
+    With a sum and a count in the month, the quantity is neither, as it was when it was signed.
+    """
+    expected = row.expected
+    if expected is None or not expected.is_priced:
+        return
+    for code in sorted(billed - expected.amounts.keys()):
+        expected.amounts[code] = expected.exact[code] = Decimal(0)
+    if len(expected.amounts) == 1 and signed.has_other_sums(key, [row]):
+        kinds = {line.part.price.aggregation for line in expected.lines}
+        more = _unused(key, row, expected.amounts, resolution)
+        expected.lines += [line for line in more if line.part.price.aggregation not in kinds]
+
+
+def _unused(key: SignedKey, row: Row, currencies: Iterable[str], resolution: Resolution) -> list[Line]:
+    """A line without usage for each price in such a currency that applies to a row in a part of the period."""
     customer, metric, wallet = key
     price_keys = {line.price_key for line in row.lines}
     price_key = price_keys.pop() if len(price_keys) == 1 else None
-    for currency in currencies:
+    lines = {}
+    for currency, segment in product(currencies, range(len(resolution.cuts) - 1)):
         try:
-            priced = resolution.part(Subject(customer, None, metric or "", price_key, wallet or currency), 0)
+            priced = resolution.part(Subject(customer, None, metric or "", price_key, wallet or currency), segment)
         except QueryError:  # two prices
             continue
         if not isinstance(priced, str) and priced.price.currency == currency:
-            yield Line(customer_id=customer, metric_key=metric or "", part=priced, wallet=wallet)
+            of_price = priced.price.place, priced.first
+            lines[of_price] = Line(customer_id=customer, metric_key=metric or "", part=priced, wallet=wallet)
+    return [*lines.values()]
 
 
 def changed_after_sign_off_causes(
@@ -264,11 +301,16 @@ def changed_after_sign_off_causes(
         return
     last, zone = signed[0], examination.period.zone
     words = signed_words(last.signoff, zone)
-    since = f"the usage was changed since, and `{command_of(examination, last.signoff)}` has exactly this difference"
+
+    def since(key: SignedKey, group: Sequence[Row]) -> str:
+        what = "the usage and the price book were" if last.has_other_sums(key, group) else "the price book was"
+        what, by = (what, " by the prices now") if last.has_other_prices else ("the usage was", "")
+        return f"{what} changed since, and `{command_of(examination, last.signoff)}` has exactly this difference{by}"
+
     customers = last.changed_customers(rows)
     for key, group, lines in _groups_left(last, rows, QUANTITY_STATUSES):
         if last.has_lines(key, group, lines, tolerance):
-            _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"what {words} has; {since}")
+            _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"what {words} has; {since(key, group)}")
     for earlier in signed[1:]:
         for key, group, lines in _groups_left(earlier, rows, QUANTITY_STATUSES):
             if earlier.has_lines(key, group, lines, tolerance):
@@ -279,13 +321,12 @@ def changed_after_sign_off_causes(
                     more += f", `{command_of(examination, last.signoff)}` what changed after that"
                 _set_causes(group, EARLIER_SIGN_OFF, was + more)
     for key, group, lines in _groups_left(last, rows, ("wrong amount",)):
-        if key[0] in customers and last.charges(key, lines):
-            _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"the amount that {words} has; {since}")
+        if (key[0] in customers or last.has_other_prices) and last.charges(key, lines):
+            _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"the amount that {words} has; {since(key, group)}")
+    changed = "usage or prices of this customer were" if last.has_other_prices else "usage of this customer was"
     for row in rows:
         if row.is_open and row.key[0] in customers:
-            row.beside_changes = (
-                f"usage of this customer was changed since {words}, whose corrections may have a part of it"
-            )
+            row.beside_changes = f"{changed} changed since {words}, whose corrections may have a part of it"
 
 
 def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
@@ -397,11 +438,9 @@ def _is_near(row: Row, quantity: Decimal, other: Decimal) -> bool:
 def _compare(known: _Known, tolerance: Decimal) -> None:
     """Compare the row with its usage before that changed."""
     row, now = known.row, known.row.usage or Usage()
-    late = max(now.events - known.events, 0)
-    usage = Usage(now.events, known.quantity, late_events=late, wallets=now.wallets)
+    usage = Usage(known.events, known.quantity, wallets=now.wallets)
     compared = compared_row(row.key, row.lines, usage, tolerance)
-    row.usage, row.status, row.difference = usage, compared.status, compared.difference
-    row.known_events = known.events
+    row.usage, row.status, row.difference, row.now = usage, compared.status, compared.difference, now
     row.beside_sign_off = "what arrived later or was changed since is left out here"
 
 
@@ -413,11 +452,11 @@ def _signed_rows(signed: Signed, rows: Sequence[Row]) -> Iterator[tuple[SignedKe
 
 
 def _signed_before(signed: Signed, rows: Sequence[Row], tolerance: Decimal) -> Iterator[_Known]:
-    """Rows whose usage was changed since the last sign-off, with what it has of them, and what is expected of that.
+    """Rows whose usage, or price, was changed since the last sign-off, with what it has of them, and what is expected.
 
-    Of a key with one price, by whose model the signed quantity is rated, it has the signed amounts, if any are known;
-    of one with several, as in two currencies, these alone are known, by the prices of now. The quantity of a maximum
-    and the like is that of its lines, if it has the signed amounts.
+    Of a key with one price, by whose model the signed quantity is rated, that is the signed amounts, if any are known;
+    of one with several, as in two currencies, or with other prices since, these alone are known. The quantity of a
+    maximum and the like is that of its lines, if they have the signed amounts, or nearly have.
     """
     for key, row in _signed_rows(signed, rows):
         now, amounts = row.expected, _sums(signed.amounts.get(key, []))
@@ -426,19 +465,36 @@ def _signed_before(signed: Signed, rows: Sequence[Row], tolerance: Decimal) -> I
         is_count = now.counts_events
         events, quantity = signed.usage(key, is_count=is_count is True)
         if is_count is None:
-            if len(now.lines) > 1 or not amounts or row.invoiced is None:
+            if not amounts or row.invoiced is None:
                 continue
             quantity = row.invoiced
-        has_same_quantity = abs(Decimal(difference(now.quantity, quantity))) <= tolerance
-        if has_same_quantity and (len(now.lines) == 1 or amounts == _sums(now.amounts.items())):
-            continue
+        if abs(Decimal(difference(now.quantity, quantity))) <= tolerance:
+            is_as_now = not amounts or amounts == _sums(now.amounts.items())
+            is_of_now = len(now.lines) == 1 and not signed.is_comparable
+            if is_as_now or is_of_now or (is_count is None and signed.is_same_book):
+                continue
         was = Expected()
         if len(now.lines) == 1:
             was.add(replace(now.lines[0], events=events, billable=quantity))
-            if amounts and amounts != _sums(was.amounts.items()):
+        if amounts and amounts != _sums(was.amounts.items()):
+            is_known = not was.lines or is_count is not None if signed.is_same_book else signed.is_comparable
+            if not is_known or (is_count is None and not _is_nearer(row, amounts, now.amounts)):
                 continue
-        elif amounts and signed.is_same_book:
-            was = Expected(quantity, quantity, None, dict(amounts), dict(amounts), now.lines)
-        else:
+            others = {line.currency for line in row.lines} & (now.amounts.keys() - amounts.keys())
+            amounts |= {code: Decimal(0) for code in others if code is not None}
+            was = Expected(quantity, quantity, None, amounts, dict(amounts), now.lines)
+        elif not was.lines:
             continue
         yield _Known(row, events, was.quantity, was)
+
+
+def _is_nearer(row: Row, amounts: Mapping[str, Decimal], others: Mapping[str, Decimal]) -> bool:
+    """Whether the amounts of a row's lines are nearer to some than to others."""
+    billed = [(line.currency, line.amount) for line in row.lines]
+    known = [(code, amount) for code, amount in billed if code is not None and amount is not None]
+
+    def off(expected: Mapping[str, Decimal]) -> Decimal:
+        negated = ((code, amount.copy_negate()) for code, amount in expected.items())
+        return total(amount.copy_abs() for amount in _sums([*known, *negated]).values())
+
+    return off(amounts) < off(others)
