@@ -151,19 +151,46 @@ def test_usage_of_another_model_is_no_file_that_is_loaded_again(load):
     assert "warning" not in str(report)
 
 
-@pytest.mark.parametrize("rows", [1, 120])
-def test_credits_of_stored_events_are_not_advised_to_replace_them(load, rows):
+DAILY = [(f"c{day % 3}", day // 3, 100 + 7 * day) for day in range(60)]
+
+
+def days(*amounts: float, rows: int = 60) -> str:
+    """Each of the first rows of `DAILY` times these amounts, as CSV."""
+    lines = [
+        f"{customer},calls,{quantity * amount:g},2026-09-{day + 1:02}T00:00:00Z,pro"
+        for amount in amounts
+        for customer, day, quantity in DAILY[:rows]
+    ]
+    return "\n".join(["customer_id,metric_key,quantity,timestamp,plan", *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        ([days(1), days(-1)], 60),
+        ([days(1), days(-1, rows=1)], 1),
+        ([days(1), days(-0.1)], 60),
+        ([days(1), days(-0.1), days(-0.2)], 60),
+        ([days(1), days(-1, 1.5)], 120),  # reversed and booked again, in one file or two
+        ([days(1), days(-1), days(1.5)], 60),
+        ([days(-0.1), days(1)], 60),
+        ([days(1), days(-0.01, rows=20) + days(0.01).split("plan\n")[1]], 80),  # deltas of both signs
+    ],
+)
+def test_credits_and_corrections_of_stored_events_are_not_advised_to_replace_them(load_again, files, rows):
     """The advice was to load the credits with --replace, which deletes the usage."""
-    head, *lines = AUGUST_AND_SEPTEMBER.splitlines()
-    load.csv("\n".join([head, *lines, ""]), timezone="UTC")
-    credits = [line.replace("calls,", "calls,-") for line in lines[:rows]]
-    report = load.csv("\n".join([head, *credits, ""]), timezone="UTC")
-    assert (report.restated, report.credits) == (rows, rows)
-    says = f"{rows} rows negate" if rows > 1 else "1 row negates"
-    assert f"{says} the quantity of a stored event, as credits do; both count" in str(report)
+    for file in files:
+        report = load_again.csv(file)
+    assert (report.loaded, report.restated) == (rows, rows)
+    says = f"{rows} rows correct" if rows > 1 else "1 row corrects"
+    assert f"{says} a stored event by quantities of the other sign, as credits, reversals and deltas do" in str(report)
     assert "--replace" not in str(report)
-    restated = [line.replace("calls,", "calls,1") for line in lines]
-    assert "a restated export is counted twice" in str(load.csv("\n".join([head, *restated, ""]), timezone="UTC"))
+
+
+@pytest.mark.parametrize("again", [days(1.5), days(1.5, -0.2), days(1.5) + days(-0.1, rows=1).split("plan\n")[1]])
+def test_a_restated_export_with_credits_is_advised_to_replace_the_stored_one(load_again, again):
+    load_again.csv(days(1, -0.1))
+    assert "so a restated export is counted twice" in str(load_again.csv(again))
 
 
 def test_a_growing_export_brings_no_warning(load):

@@ -41,15 +41,6 @@ from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
 
-_CREDITS = """
-SELECT count(DISTINCT s.ordinal) FROM {stage} s JOIN {table} t
-USING (organization_id, timestamp, customer_id, metric_key)
-WHERE t.quantity = - s.quantity AND s.quantity <> 0::numeric AND t.organization_id = ANY (%s)
-  AND t.timestamp BETWEEN %s AND %s AND NOT EXISTS (
-    SELECT FROM {stage} o WHERE o.idempotency_key = t.idempotency_key AND o.timestamp = t.timestamp)
-"""
-"""Rows of the file with the quantity of another event with the other sign."""
-
 _KEY = COLUMNS.index("idempotency_key")
 
 MAX_REJECTED_ROWS = 10_000
@@ -310,7 +301,6 @@ def _load(
             span = stage.organizations, stage.first, stage.last
             hour = repeated_hour(connection, STAGE, stored, *span)
         written = stage.write(settle)
-        credits = _credits(connection, stored, stage) if written.restated else 0
         show(source.length, source.length, source.path.name)
     report = FileReport(
         path=source.path,
@@ -343,7 +333,7 @@ def _load(
         metric_key=stage.metric_key,
         names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
-        credits=credits,
+        credits=written.credits,
         loaded_again=written.loaded_again,
         other_zone=written.other_zone,
         cut_times=written.cut_times,
@@ -354,12 +344,6 @@ def _load(
         replaced=stage.superseded.words,
     )
     return report, stage
-
-
-def _credits(connection: Connection, table: sql.Identifier, stage: Stage) -> int:
-    statement = sql.SQL(_CREDITS).format(stage=STAGE, table=table)
-    row = connection.execute(statement, [[*stage.organizations], stage.first, stage.last]).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _batches(

@@ -65,6 +65,18 @@ def test_a_restated_month_is_high(make: Make) -> None:
     assert finding.amounts == (("USD", Decimal("35.00")),)
 
 
+def test_credits_and_corrections_are_no_restated_rows(make: Make) -> None:
+    """They were high, as an export that counts twice: right usage could not be signed off."""
+    rows = [line(hour, customer_id=customer) for customer in (JUNE, SMALL) for hour in range(100)]
+    corrections = [(JUNE, "-2"), (JUNE, "-0.3"), (SMALL, "-2"), (SMALL, "2.5")]  # the last two in one load
+    for (customer, quantity), day in zip(corrections, (0, 1, 2, 2), strict=True):
+        credited = {"customer_id": customer, "quantity": Decimal(quantity), "loaded": SECOND + day * DAY}
+        rows += [line(hour, **credited) for hour in range(40)]  # type: ignore[arg-type]
+    store = make([*rows, *(line(hour, "1.75", SECOND + 3 * DAY, quantity=Decimal(3)) for hour in range(90, 95))])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.events, finding.kind) == (5, "restated")
+
+
 def test_scattered_rows_of_one_load_are_one_finding(make: Make) -> None:
     """Restated rows of three customers, spread over 19 days, that arrived in one load."""
     hours = {JUNE: range(50, 460, 250), SMALL: range(0, 460, 30), LARGE: range(12, 460, 30)}

@@ -379,7 +379,8 @@ CHECK = Check(
         f" without it, arrive more than {duration(coincidences.PROMPT())} apart, it is undecided and low; the rest is"
         " no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
-        " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
+        " like one of an earlier load in all but quantity, cost and dimensions that are amounts, and no credits or"
+        " corrections by quantities of the other sign: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
         "reloaded": "rows without a key of their own, at least half of a load, with the customer, metric, time and"
         " quantity of a row of an earlier load, and dimensions of which one has all of the other's; or nine tenths of a"
