@@ -193,6 +193,53 @@ def test_a_restated_export_with_credits_is_advised_to_replace_the_stored_one(loa
     assert "so a restated export is counted twice" in str(load_again.csv(again))
 
 
+def test_a_file_of_credits_does_not_replace_the_usage(load_again):
+    """All usage of the month was deleted, and its total was below 0; of few customers alone it may be right."""
+    load_again.csv(days(1))
+    with pytest.raises(LoadError, match=r"of 3 metrics of customers, such as -[\d.,]+ of calls .* without --replace"):
+        load_again.csv(days(-0.1, rows=20), replace_by=["plan"])
+    load_again.connection.rollback()
+    assert load_again.count() == 60
+    restated = days(1.5).replace("\nc0,calls,", "\nc0,calls,-")
+    report = load_again.csv(restated, replace_by=["plan"])
+    assert report.superseded == 60
+    assert "warning: the file has less than 0 in all of 1 metric of customers" in str(report)
+
+
+LATE = "customer_id,metric_key,quantity,timestamp,plan\n" + "c1,calls,7,2026-09-09T07:11:00Z,pro\n" * 2
+
+
+@pytest.mark.parametrize("again", [days(1), days(1.5), days(1.5, rows=40)])
+def test_superseded_events_of_another_file_are_said(load_again, again):
+    """Late events of a file of their own were deleted without a word by a replaced export."""
+    for first in (days(1), LATE):
+        load_again.csv(first)
+    report = load_again.csv(again, replace_by=["plan"])
+    assert report.superseded == (62 if report.loaded else 2)
+    assert (", of 2 loads: 60 of 20" in str(report)) == bool(report.loaded)
+    assert "warning: 2 superseded events came in other loads, and the file has none like it" in str(report)
+
+
+def test_an_export_of_several_files_is_replaced_without_a_warning(load_again):
+    head, *lines = days(1).splitlines()
+    for part in (lines[:20], lines[20:40], lines[40:]):
+        load_again.csv("\n".join([head, *part, ""]))
+    report = load_again.csv(days(1.5, rows=58), replace_by=["plan"])
+    assert (report.superseded, report.loaded) == (60, 58)
+    assert ", of 3 loads: 20 of 20" in str(report)
+    assert "came in other loads" not in str(report)
+
+
+@pytest.mark.parametrize(("minute", "is_met"), [("00", True), ("07", False)])
+def test_a_column_that_stored_events_lack_supersedes_none_of_them(load_again, minute, is_met):
+    """All was counted twice without a word; the same usage with equal quantities is refused."""
+    load_again.csv(days(1))
+    again = days(1.5).replace("plan", "plan,source").replace("pro\n", "pro,meter\n").replace("T00:00", f"T00:{minute}")
+    report = load_again.csv(again, replace_by=["source"])
+    assert "superseded 0 stored events of the same source: source 'meter'" in str(report)
+    assert ("stored events have the customers, metrics and times of the rows, but no source" in str(report)) == is_met
+
+
 def test_a_growing_export_brings_no_warning(load):
     focus(load, row("a", "1.5"), row("a", "2.5"))
     grown = focus(load, row("a", "1.5"), row("a", "2.5"), row("a", "3.5"))
@@ -226,7 +273,7 @@ def test_replace_makes_the_file_the_truth_of_its_source_and_period(load):
     assert set(load.rows("id", "ingested_at", "metric_key")) >= {each for each in kept if each[2] == "a"}
     again = focus(load, row("a", "1"), row("b", "2.5"), row("new", "4"), replace=True)
     assert (again.superseded, again.loaded, again.already_there) == (0, 0, 3)
-    assert "superseded" not in str(again)
+    assert "superseded 0 stored events of the same source and period" in str(again)
 
 
 @pytest.mark.parametrize(

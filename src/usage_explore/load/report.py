@@ -103,8 +103,8 @@ class FileReport:
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
     already there that differ from the stored event, or whose stored event is of another source or period than
     the file replaces, and `changed_columns` names the columns and dimensions in which they differ. `superseded` counts
-    stored events that were deleted because the file no longer has them (`replace`), `replaced` says of which source and
-    period they were; `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the
+    stored events that were deleted because the file no longer has them (`replace`), `replaced` says of which source,
+    period and loads; `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the
     first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what was decided for the rows.
     `first`, `last`, `organizations` and `customers` (their number) are those of all events of the file, `month_end` is
     the last time of the month, of UTC, with most of those loaded, `future` the number of those in the future when they
@@ -183,7 +183,7 @@ class FileReport:
             yield f"  {counted(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
         yield from (f"  {note}" for note in self.notes)
         yield from (f"  {warning}" for warning in future_warnings(self.future, self.last))
-        if self.superseded:
+        if self.replaced:
             yield f"  superseded {counted(self.superseded, 'stored event')} {self.replaced}"
         if self.superseded_settled:
             yield "  warning: links pinned before this load (as_of) no longer show them"
@@ -203,8 +203,8 @@ class FileReport:
                 " event with other columns, values or keys, as when a file is loaded again with other options; loaded"
                 f" beside it. {_IF_SAME}"
             )
-        cut = ", and one of the two has its times cut or rounded, such as to seconds"
-        for rows, how in ((self.other_zone, " at times that another time zone gives"), (self.cut_times, cut)):
+        zone, cut = " at times that another time zone gives", ", and one of the two has its times cut or rounded"
+        for rows, how in ((self.other_zone, zone), (self.cut_times, f"{cut}, such as to seconds")):
             if rows:
                 yield (
                     f"  warning: {_rows(rows, 'repeat')} an earlier load's customers, metrics, quantities and common"

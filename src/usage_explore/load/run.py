@@ -35,7 +35,7 @@ from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.scope_spelling import missed_source
+from usage_explore.load.scope_spelling import missed_source, without_source
 from usage_explore.load.signed import SignOffs, signed_warnings
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
@@ -296,6 +296,8 @@ def _load(
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         doubtful += stored_in_another_form(connection, table, names, stage.organizations, mapper)
+        if scope and not (stage.superseded.events or already_there):
+            doubtful += without_source(connection, STAGE, stored, scope)
         hour = 0
         if already_there and stage.first and stage.last:
             span = stage.organizations, stage.first, stage.last
@@ -341,7 +343,7 @@ def _load(
         changed_columns=changed_columns,
         superseded=stage.superseded.events,
         superseded_settled=written.superseded_settled,
-        replaced=stage.superseded.words,
+        replaced=stage.superseded.words + stage.superseded.loads.words(),
     )
     return report, stage
 

@@ -284,7 +284,7 @@ class Stage:
         """Sentences for the report."""
         if self._earlier_lines:
             yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
-        yield from self.superseded.notes()
+        yield from self.superseded.notes(self._connection, self._table, self._span)
 
     def keep_names(
         self, names: Table, texts: Mapping[tuple[str, str], str], readable: Mapping[tuple[str, str, str], str]
