@@ -37,6 +37,7 @@ from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, Reje
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.scope_spelling import missed_source, without_source
 from usage_explore.load.signed import SignOffs, signed_warnings
+from usage_explore.load.skipped_rows import skipped_rows
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
@@ -302,6 +303,7 @@ def _load(
         if already_there and stage.first and stage.last:
             span = stage.organizations, stage.first, stage.last
             hour = repeated_hour(connection, STAGE, stored, *span)
+            doubtful += () if scope else skipped_rows(connection, STAGE, stored, *span)
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
     report = FileReport(

@@ -97,7 +97,10 @@ class Loads(NamedTuple):
         if len(self.events) < 2:
             return ""
         first = sorted(self.events.items(), key=lambda item: (-item[1], item[0]))
-        listed = [f"{number:,} of {zoned(load, ZoneInfo('UTC'))}" for load, number in first[:_MAX_LISTED]]
+        listed = [
+            f"{number:,} of {zoned(load.replace(microsecond=0), ZoneInfo('UTC'))}"
+            for load, number in first[:_MAX_LISTED]
+        ]
         more = f" and {len(first) - _MAX_LISTED:,} more" if len(first) > _MAX_LISTED else ""
         return f", of {len(first):,} loads: {', '.join(listed)}{more}"
 
