@@ -26,6 +26,7 @@ from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
+from usage_explore.load.aggregated import aggregated_rows
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
 from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.doubtful_ids import staged_totals, stored_in_another_form
@@ -300,10 +301,12 @@ def _load(
         if scope and not (stage.superseded.events or already_there):
             doubtful += without_source(connection, STAGE, stored, scope)
         hour = 0
-        if already_there and stage.first and stage.last:
+        if stage.first and stage.last:
             span = stage.organizations, stage.first, stage.last
-            hour = repeated_hour(connection, STAGE, stored, *span)
-            doubtful += () if scope else skipped_rows(connection, STAGE, stored, *span)
+            doubtful += aggregated_rows(connection, STAGE, stored, file.zone, *span)
+            if already_there:
+                hour = repeated_hour(connection, STAGE, stored, *span)
+                doubtful += () if scope else skipped_rows(connection, STAGE, stored, *span)
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
     report = FileReport(
