@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -255,3 +256,83 @@ def test_values_of_another_file_format_are_the_same_at_other_times(load_again):
     rows = [{**dict(zip(names, line.split(","), strict=True)), "seats": int(line[1]) + 0.5} for line in lines[1:]]
     again = load_again.file("events.jsonl", "\n".join(map(json.dumps, rows)))
     assert load_again(again, timezone="Asia/Tokyo").other_zone == 80
+
+
+def calls(seed: int, rows: int = 600) -> list[str]:
+    """One call in each row, at a random second of an hour, of three customers."""
+    chance = random.Random(seed)
+    times = sorted((START + timedelta(seconds=chance.randrange(3_600)), chance.randrange(3)) for _ in range(rows))
+    return [f"c{customer},calls,1,{time.isoformat()}\n" for time, customer in times]
+
+
+def as_file(rows: list[str]) -> str:
+    return "".join(["customer_id,metric_key,quantity,timestamp\n", *rows])
+
+
+def test_equal_rows_of_two_sources_are_not_lost_without_a_word(load_again):
+    """27 of 600 calls of a second server counted as loaded already; what the warning advises brings them back."""
+    one, other = as_file(calls(1)), as_file(calls(2))
+    load_again.csv(one)
+    report = load_again.csv(other)
+    assert report.loaded < 600
+    assert f"warning: {report.already_there} rows without a key equal stored events and are not loaded" in str(report)
+    load_again.csv(one, constants={"product_id": "a"}, replace_by=["customer_id"])
+    load_again.csv(other, constants={"product_id": "b"})
+    assert load_again.count() == 1_200
+
+
+@pytest.mark.parametrize(
+    ("stored", "again"),
+    [
+        (slice(0, 300), slice(0, 600)),  # a growing export
+        (slice(0, 400), slice(200, 600)),  # a moving window
+        (slice(0, 600, 10), slice(0, 600)),  # one region of ten first
+        (slice(0, 300, 5), slice(100, 600)),
+    ],
+)
+def test_rows_of_an_earlier_file_that_a_file_overlaps_bring_no_warning(load_again, stored, again):
+    load_again.csv(as_file(calls(1)[stored]))
+    report = load_again.csv(as_file(calls(1)[again]))
+    assert report.already_there
+    assert "equal stored events and are not loaded" not in str(report)
+
+
+def of_days(rows: list[str]) -> list[str]:
+    """The sums of these rows by customer and day."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        customer, _, quantity, time = row.strip().split(",")
+        sums[customer, time[:10]] += int(quantity)
+    return [f"{customer},calls,{quantity},{day}\n" for (customer, day), quantity in sums.items()]
+
+
+def hours(seed: int, first: int = 0) -> list[str]:
+    """Random quantities of three customers at each hour of ten days, from the hour `first` on."""
+    chance = random.Random(seed)
+    start = START.replace(hour=0) + timedelta(hours=first)
+    times = [(start + timedelta(hours=number)).isoformat() for number in range(240)]
+    return [f"c{customer},calls,{chance.randrange(1, 900)},{time}\n" for time in times for customer in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "again", "rows"),
+    [
+        (hours(1), of_days(hours(1)), 30),
+        (of_days(hours(1)), hours(1), 720),
+        (hours(1)[:-300], of_days(hours(1)), 15),  # the last day that both have is a part of one
+        (calls(1) + hours(1, 24), of_days(calls(1) + hours(1, 24)), 33),
+        (hours(1), of_days(hours(2)), 0),
+        (hours(1), [row.replace("calls,", "calls,-") for row in of_days(hours(1))], 0),
+        (
+            ["c1,calls,4," + row.split(",")[3] for row in hours(1)],
+            [f"c1,calls,288,2026-10-{day:02}\n" for day in range(1, 11)],
+            0,
+        ),
+    ],
+)
+def test_usage_by_the_hour_and_by_the_day_is_warned_of(load_again, stored, again, rows):
+    """All was counted twice without a word: no row of one equals one of the other."""
+    load_again.csv(as_file(stored), timezone="UTC")
+    report = load_again.csv(as_file(again), timezone="UTC")
+    assert (f"warning: {rows:,} rows have, by customer, metric and day, exactly the sums" in str(report)) == bool(rows)
+    assert ("exactly the sums" in str(report)) == bool(rows)

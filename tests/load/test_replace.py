@@ -151,19 +151,93 @@ def test_usage_of_another_model_is_no_file_that_is_loaded_again(load):
     assert "warning" not in str(report)
 
 
-@pytest.mark.parametrize("rows", [1, 120])
-def test_credits_of_stored_events_are_not_advised_to_replace_them(load, rows):
+DAILY = [(f"c{day % 3}", day // 3, 100 + 7 * day) for day in range(60)]
+
+
+def days(*amounts: float, rows: int = 60) -> str:
+    """Each of the first rows of `DAILY` times these amounts, as CSV."""
+    lines = [
+        f"{customer},calls,{quantity * amount:g},2026-09-{day + 1:02}T00:00:00Z,pro"
+        for amount in amounts
+        for customer, day, quantity in DAILY[:rows]
+    ]
+    return "\n".join(["customer_id,metric_key,quantity,timestamp,plan", *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        ([days(1), days(-1)], 60),
+        ([days(1), days(-1, rows=1)], 1),
+        ([days(1), days(-0.1)], 60),
+        ([days(1), days(-0.1), days(-0.2)], 60),
+        ([days(1), days(-1, 1.5)], 120),  # reversed and booked again, in one file or two
+        ([days(1), days(-1), days(1.5)], 60),
+        ([days(-0.1), days(1)], 60),
+        ([days(1), days(-0.01, rows=20) + days(0.01).split("plan\n")[1]], 80),  # deltas of both signs
+    ],
+)
+def test_credits_and_corrections_of_stored_events_are_not_advised_to_replace_them(load_again, files, rows):
     """The advice was to load the credits with --replace, which deletes the usage."""
-    head, *lines = AUGUST_AND_SEPTEMBER.splitlines()
-    load.csv("\n".join([head, *lines, ""]), timezone="UTC")
-    credits = [line.replace("calls,", "calls,-") for line in lines[:rows]]
-    report = load.csv("\n".join([head, *credits, ""]), timezone="UTC")
-    assert (report.restated, report.credits) == (rows, rows)
-    says = f"{rows} rows negate" if rows > 1 else "1 row negates"
-    assert f"{says} the quantity of a stored event, as credits do; both count" in str(report)
+    for file in files:
+        report = load_again.csv(file)
+    assert (report.loaded, report.restated) == (rows, rows)
+    says = f"{rows} rows correct" if rows > 1 else "1 row corrects"
+    assert f"{says} a stored event by quantities of the other sign, as credits, reversals and deltas do" in str(report)
     assert "--replace" not in str(report)
-    restated = [line.replace("calls,", "calls,1") for line in lines]
-    assert "a restated export is counted twice" in str(load.csv("\n".join([head, *restated, ""]), timezone="UTC"))
+
+
+@pytest.mark.parametrize("again", [days(1.5), days(1.5, -0.2), days(1.5) + days(-0.1, rows=1).split("plan\n")[1]])
+def test_a_restated_export_with_credits_is_advised_to_replace_the_stored_one(load_again, again):
+    load_again.csv(days(1, -0.1))
+    assert "so a restated export is counted twice" in str(load_again.csv(again))
+
+
+def test_a_file_of_credits_does_not_replace_the_usage(load_again):
+    """All usage of the month was deleted, and its total was below 0; of few customers alone it may be right."""
+    load_again.csv(days(1))
+    with pytest.raises(LoadError, match=r"of 3 metrics of customers, such as -[\d.,]+ of calls .* without --replace"):
+        load_again.csv(days(-0.1, rows=20), replace_by=["plan"])
+    load_again.connection.rollback()
+    assert load_again.count() == 60
+    restated = days(1.5).replace("\nc0,calls,", "\nc0,calls,-")
+    report = load_again.csv(restated, replace_by=["plan"])
+    assert report.superseded == 60
+    assert "warning: the file has less than 0 in all of 1 metric of customers" in str(report)
+
+
+LATE = "customer_id,metric_key,quantity,timestamp,plan\n" + "c1,calls,7,2026-09-09T07:11:00Z,pro\n" * 2
+
+
+@pytest.mark.parametrize("again", [days(1), days(1.5), days(1.5, rows=40)])
+def test_superseded_events_of_another_file_are_said(load_again, again):
+    """Late events of a file of their own were deleted without a word by a replaced export."""
+    for first in (days(1), LATE):
+        load_again.csv(first)
+    report = load_again.csv(again, replace_by=["plan"])
+    assert report.superseded == (62 if report.loaded else 2)
+    assert (", of 2 loads: 60 of 20" in str(report)) == bool(report.loaded)
+    assert "warning: 2 superseded events came in other loads, and the file has none like it" in str(report)
+
+
+def test_an_export_of_several_files_is_replaced_without_a_warning(load_again):
+    head, *lines = days(1).splitlines()
+    for part in (lines[:20], lines[20:40], lines[40:]):
+        load_again.csv("\n".join([head, *part, ""]))
+    report = load_again.csv(days(1.5, rows=58), replace_by=["plan"])
+    assert (report.superseded, report.loaded) == (60, 58)
+    assert ", of 3 loads: 20 of 20" in str(report)
+    assert "came in other loads" not in str(report)
+
+
+@pytest.mark.parametrize(("minute", "is_met"), [("00", True), ("07", False)])
+def test_a_column_that_stored_events_lack_supersedes_none_of_them(load_again, minute, is_met):
+    """All was counted twice without a word; the same usage with equal quantities is refused."""
+    load_again.csv(days(1))
+    again = days(1.5).replace("plan", "plan,source").replace("pro\n", "pro,meter\n").replace("T00:00", f"T00:{minute}")
+    report = load_again.csv(again, replace_by=["source"])
+    assert "superseded 0 stored events of the same source: source 'meter'" in str(report)
+    assert ("stored events have the customers, metrics and times of the rows, but no source" in str(report)) == is_met
 
 
 def test_a_growing_export_brings_no_warning(load):
@@ -199,7 +273,7 @@ def test_replace_makes_the_file_the_truth_of_its_source_and_period(load):
     assert set(load.rows("id", "ingested_at", "metric_key")) >= {each for each in kept if each[2] == "a"}
     again = focus(load, row("a", "1"), row("b", "2.5"), row("new", "4"), replace=True)
     assert (again.superseded, again.loaded, again.already_there) == (0, 0, 3)
-    assert "superseded" not in str(again)
+    assert "superseded 0 stored events of the same source and period" in str(again)
 
 
 @pytest.mark.parametrize(

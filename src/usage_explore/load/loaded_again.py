@@ -25,9 +25,16 @@ WITH met AS MATERIALIZED (
     LEFT JOIN pg_temp.usage_explore_known k
       ON k.organization_id = s.organization_id AND k.timestamp = s.timestamp AND k.id = s.id
     WHERE k.id IS NULL AND s.timestamp BETWEEN %(first)s AND %(last)s AND s.organization_id = ANY (%(organizations)s)
+), of_file AS MATERIALIZED (
+    SELECT {met}, content, {total} AS total, {has_less} AS has_less, {has_more} AS has_more
+    FROM staged GROUP BY {met}, content
+), of_table AS MATERIALIZED (
+    SELECT {met}, content, {total} AS before, {has_less} AS had_less, {has_more} AS had_more,
+        bool_or(without_key) AS without_key
+    FROM stored GROUP BY {met}, content
 ), restated AS MATERIALIZED (
-    SELECT DISTINCT s.ordinal
-    FROM staged s JOIN stored t USING (organization_id, timestamp, metric_key, customer_id, content)
+    SELECT s.ordinal, {is_correction} AS is_correction
+    FROM staged s JOIN of_file USING ({met}, content) JOIN of_table t USING ({met}, content)
     WHERE s.without_key OR t.without_key
 ), shared AS MATERIALIZED (
     SELECT array(
@@ -90,7 +97,8 @@ WITH met AS MATERIALIZED (
     FROM by_load JOIN judged USING (ordinal) JOIN there USING (load)
     GROUP BY load, events
 )
-SELECT (SELECT count(*) FROM restated), count(*) FILTER (WHERE with_all), count(*) FILTER (WHERE is_common),
+SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM restated WHERE is_correction),
+       count(*) FILTER (WHERE with_all), count(*) FILTER (WHERE is_common),
        count(*) FILTER (WHERE is_common AND is_evidence),
        (SELECT count(DISTINCT ordinal) FROM by_load b JOIN most m USING (load)
         WHERE m.every OR (m.with_texts AND b.with_texts) OR (m.with_all AND b.with_all))
@@ -102,12 +110,33 @@ LEFT JOIN (SELECT ordinal, bool_or(with_all) AS with_all, bool_or(is_common) AS 
 metric and customer.
 
 Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers named like one), and one
-of the two has no key of its own. Of those loaded again, too; quantities and texts in dimensions that both loads have
-are equal, and one has all texts of the other's dimensions, under any name (`with_texts`), or not. If `with_all`, labels
-are equal, too: documented columns, dates, and numbers that are not named like amounts. Upper and lower case are the
-same. Other rows with an equal quantity may have any values and keys, see `is_most`."""
+of the two has no key of its own; `IS_CORRECTION` tells which of them are credits. Of those loaded again, too;
+quantities and texts in dimensions that both loads have are equal, and one has all texts of the other's dimensions,
+under any name (`with_texts`), or not. If `with_all`, labels are equal, too: documented columns, dates, and numbers that
+are not named like amounts. Upper and lower case are the same. Other rows with an equal quantity may have any values and
+keys, see `is_most`."""
 
 _MET = "organization_id, timestamp, metric_key, customer_id"
+
+SIGNS = {
+    "total": "coalesce(sum(quantity), 0::numeric)",
+    "has_less": "coalesce(bool_or(quantity < 0::numeric), false)",
+    "has_more": "coalesce(bool_or(quantity > 0::numeric), false)",
+}
+"""SQL for the total of rows that are alike in all but amounts, and whether one is below or above 0."""
+
+IS_CORRECTION = """(
+    has_less AND NOT had_less
+    OR had_less AND (has_more AND NOT had_more OR total <> 0::numeric AND sign(total) <> sign(before)))
+"""
+"""Whether such rows of a load correct the earlier ones, by their `SIGNS` (`before`, `had_less` and `had_more`).
+
+They are the first with the other sign (a credit, or a reversal and its rebooking: -100 and 105 beside 100), or their
+total has the other sign (a further credit), or the earlier ones were reversed (105 beside 100 and -100). A restated
+export with credits has them in both loads: 101 and -12 beside 100 and -10."""
+
+MIN_CORRECTIONS = Decimal("0.1")
+"""Share of the rows that equal stored ones in all but amounts from which all are corrections: deltas of both signs."""
 
 AMOUNT_NAMES = "cost|price|quantity|amount|fee|charge|tax|discount|usage|total"
 """What names of dimensions with numbers contain that are amounts, which a restated export has otherwise."""
@@ -255,13 +284,14 @@ def is_most(of: Literal["with_all", "with_texts", "every"], *, events: str) -> s
 class Repeated(NamedTuple):
     """Numbers of rows that are `restated`, and of others that may be of an earlier load, with other columns.
 
-    Of these, one has all values of the dimensions of a row of that load (`with_all`), or they may lack some (`again`).
-    Of the latter, `evidence` have a time between the quarters of an hour, and a quantity that at most half of their
-    customer's metric have, as two sources hardly give alike. `of_most` are most of what an earlier load has in their
-    time.
+    Of the restated ones, `credits` correct stored rows. Of the others, one has all values of the dimensions of a row of
+    that load (`with_all`), or they may lack some (`again`). Of the latter, `evidence` have a time between the quarters
+    of an hour, and a quantity that at most half of their customer's metric have, as two sources hardly give alike.
+    `of_most` are most of what an earlier load has in their time.
     """
 
     restated: int = 0
+    credits: int = 0
     with_all: int = 0
     again: int = 0
     evidence: int = 0
@@ -293,6 +323,8 @@ def statement(stage: sql.Composable, table: sql.Composable) -> sql.Composed:
         min_evidence=sql.Literal(MIN_EVIDENCE),
         evidence=sql.SQL(evidence("organization_id, customer_id, metric_key")),
         met=sql.SQL(_MET),
+        is_correction=sql.SQL(IS_CORRECTION),
+        **{name: sql.SQL(text) for name, text in SIGNS.items()},
         most_with_all=sql.SQL(is_most("with_all", events="events")),
         most_with_texts=sql.SQL(is_most("with_texts", events="events")),
         most=sql.SQL(is_most("every", events="events")),

@@ -24,6 +24,7 @@ from usage_explore.errors import LoadError
 from usage_explore.files.values import EARLIEST, LATEST, quoted
 from usage_explore.formatting import counted, span_in, zoned
 from usage_explore.load.moved_loads import MAX_APART, moved_loads
+from usage_explore.load.superseded_sums import ALIKE, Event, Loads, below_zero
 from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
 
@@ -62,7 +63,7 @@ _MAX_EVENTS_PER_DELETE = 50_000
 
 _SUPERSEDED = """
 WITH scope AS MATERIALIZED (SELECT DISTINCT s.organization_id, {staged} FROM {stage} s)
-SELECT t.organization_id, t.timestamp, t.id, t.ingested_at, {scope}
+SELECT t.organization_id, t.timestamp, t.id, t.ingested_at, t.customer_id, t.metric_key, t.quantity, ({alike}), {scope}
 FROM {table} t
 JOIN scope ON t.organization_id = scope.organization_id AND {same_scope}
 LEFT JOIN {stage} s ON s.organization_id = t.organization_id AND s.timestamp = t.timestamp
@@ -154,14 +155,16 @@ def replace_notes(sources: FileSources) -> Iterator[str]:
     """The note on what a load with these sources deletes; none without them."""
     if sources.months_of:
         words = replaced_words(sources.columns, sources.months_of, sources.zone)
-        yield f"--replace deletes the stored events that the file does not have, {words}"
+        of_others = "also those that other files brought, such as late ones"
+        yield f"--replace deletes the stored events that the file does not have, {words}; {of_others}"
 
 
 class Superseded(NamedTuple):
     """How many stored events were deleted, the first and last `ingested_at` of them by organization, and which.
 
     `kept` is the number of those of the months that are not, as they were loaded in another zone and are of others.
-    `doubt` says why the months may be those of another zone than the file's, where no option names that.
+    `doubt` says why the months may be those of another zone than the file's, where no option names that. `loads` are
+    those of the deleted events, `below_zero` says which totals are now below 0.
     """
 
     events: int
@@ -169,9 +172,14 @@ class Superseded(NamedTuple):
     words: str
     kept: int
     doubt: str = ""
+    loads: Loads = Loads({}, {})
+    below_zero: str = ""
 
-    def notes(self) -> Iterator[str]:
-        """The warning of the kept events."""
+    def notes(self, connection: Connection, table: sql.Identifier, span: Mapping[str, Any]) -> Iterator[str]:
+        """The warnings of totals below 0, of events that came in other loads, and of the kept events."""
+        yield from self.loads.warnings(connection, table, span)
+        if self.below_zero:
+            yield f"warning: {self.below_zero}, which its superseded events had: are they credits beside the usage?"
         if self.kept:
             yield (
                 f"warning: {counted(self.kept, 'stored event')} of these months, loaded in another time zone, would be"
@@ -227,6 +235,7 @@ def supersede(
                 sql.SQL("{} = scope.{}").format(stored, sql.Identifier(name)) for name, (_, stored) in values.items()
             ),
             scope=sql.SQL(", ").join(sql.Identifier("scope", name) for name in values if name != "month"),
+            alike=sql.SQL(ALIKE).format(stage=stage),
             stored_id=sql.SQL(STORED_ID.format("s")),
             same_content=sql.SQL(" AND ").join(
                 sql.SQL("s.{0} IS NOT DISTINCT FROM t.{0}").format(sql.Identifier(name)) for name in content
@@ -234,10 +243,12 @@ def supersede(
         ),
         {**span, **bounds},
     ).fetchall()
-    deleted = [((row[0], *row[4:]), row[1], row[3]) for row in superseded]
+    deleted = [((row[0], *row[8:]), row[1], row[3]) for row in superseded]
     if len(starts) > 2:
         _check_edges(columns, spans, starts, deleted, zone)
     doubt = "" if not starts or moved else _doubt(connection, events, columns, spans, starts, deleted, zone)
+    gone = [Event(row[0], *row[3:8]) for row in superseded]
+    below = below_zero(connection, stage, gone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
@@ -246,7 +257,7 @@ def supersede(
         for organization_id, _, _, at, *_ in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return Superseded(len(superseded), ingested, words, kept, doubt)
+    return Superseded(len(superseded), ingested, words, kept, doubt, Loads.of(gone), below)
 
 
 def _value(alias: str, column: str) -> sql.Composable:

@@ -17,6 +17,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, path_text, zoned
+from usage_explore.load.loaded_again import MIN_CORRECTIONS
 from usage_explore.names import LOCAL_NAME, NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
@@ -33,6 +34,12 @@ _UTC = ZoneInfo("UTC")
 
 _CLOCK_DIFFERENCE = timedelta(minutes=5)
 """How far a source's clock may be ahead: events up to there are not in the future."""
+
+_IF_SAME = (
+    "If it is the same usage, it is counted twice: load the file again with --replace, and where no preset names the"
+    " columns of its source, with --replace-by COLUMN"
+)
+"""What to do about rows that may be loaded again."""
 
 MAX_KEPT_REJECTIONS = 1_000
 """Rejected values that `FileReport.rejections` holds; the rows of further ones are counted."""
@@ -83,7 +90,7 @@ class FileReport:
     `generated_keys` had no key and got a hash of the row as one;
     `backdated` have an `ingested_at` that is longer ago than the settle time;
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
-    `credits` of them are mostly the stored quantity with the other sign;
+    `credits` of them correct it by quantities of the other sign, a tenth of them or more in a file of corrections;
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, one of the
     two has no key, and they are enough of the rows (of those without a key, if there are any) for a repeated file, or
     of what an earlier load has in the file's time; or other values or keys, and quantities that are no coincidence;
@@ -96,8 +103,8 @@ class FileReport:
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
     already there that differ from the stored event, or whose stored event is of another source or period than
     the file replaces, and `changed_columns` names the columns and dimensions in which they differ. `superseded` counts
-    stored events that were deleted because the file no longer has them (`replace`), `replaced` says of which source and
-    period they were; `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the
+    stored events that were deleted because the file no longer has them (`replace`), `replaced` says of which source,
+    period and loads; `superseded_settled` says whether a pinned link can have shown one of them. `rejections` has the
     first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what was decided for the rows.
     `first`, `last`, written in `zone`, `organizations` and `customers` (their number) are those of all events of the
     file, `month_end` is the last time of the month, of UTC, with most of those loaded, `future` the number of those in
@@ -176,38 +183,33 @@ class FileReport:
             yield f"  {counted(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
         yield from (f"  {note}" for note in self.notes)
         yield from (f"  {warning}" for warning in future_warnings(self.future, self.last))
-        if self.superseded:
+        if self.replaced:
             yield f"  superseded {counted(self.superseded, 'stored event')} {self.replaced}"
         if self.superseded_settled:
             yield "  warning: links pinned before this load (as_of) no longer show them"
-        if self.restated and 2 * self.credits >= self.restated:
-            yield f"  {_rows(self.credits, 'negate')} the quantity of a stored event, as credits do; both count"
+        if self.restated and self.credits >= MIN_CORRECTIONS * self.restated:
+            yield (
+                f"  {_rows(self.restated, 'correct')} a stored event by quantities of the other sign, as credits,"
+                " reversals and deltas do; both count"
+            )
         elif self.restated:
             yield (
-                f"  warning: {_rows(self.restated, 'equal')} a stored event in everything but key and amounts; loaded"
-                " beside it, so a restated export is counted twice: load the file again with --replace"
+                f"  warning: {_rows(self.restated - self.credits, 'equal')} a stored event in everything but key and"
+                " amounts; loaded beside it, so a restated export is counted twice: load the file again with --replace"
             )
         if self.loaded_again:
             yield (
                 f"  warning: {_rows(self.loaded_again, 'repeat')} the customer, metric, time and quantity of a stored"
                 " event with other columns, values or keys, as when a file is loaded again with other options; loaded"
-                " beside it. If it is the same usage, it is counted twice: load the file again with --replace, and"
-                " where no preset names the columns of its source, with --replace-by COLUMN"
+                f" beside it. {_IF_SAME}"
             )
-        if self.other_zone:
-            yield (
-                f"  warning: {_rows(self.other_zone, 'repeat')} an earlier load's customers, metrics, quantities and"
-                " common dimensions at times that another time zone gives; loaded beside it. If it is the same usage,"
-                " it is counted twice: load the file again with --replace, and where no preset names the columns of its"
-                " source, with --replace-by COLUMN"
-            )
-        if self.cut_times:
-            yield (
-                f"  warning: {_rows(self.cut_times, 'repeat')} an earlier load's customers, metrics, quantities and"
-                " common dimensions, and one of the two has its times cut or rounded, such as to seconds; loaded beside"
-                " it. If it is the same usage, it is counted twice: load the file again with --replace, and where no"
-                " preset names the columns of its source, with --replace-by COLUMN"
-            )
+        zone, cut = " at times that another time zone gives", ", and one of the two has its times cut or rounded"
+        for rows, how in ((self.other_zone, zone), (self.cut_times, f"{cut}, such as to seconds")):
+            if rows:
+                yield (
+                    f"  warning: {_rows(rows, 'repeat')} an earlier load's customers, metrics, quantities and common"
+                    f" dimensions{how}; loaded beside it. {_IF_SAME}"
+                )
         if self.changed and self.replaced:
             yield (
                 f"  warning: {_rows(self.changed, 'repeat')} the key and time of a stored event of another source or"

@@ -26,6 +26,7 @@ from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
+from usage_explore.load.aggregated import aggregated_rows
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
 from usage_explore.load.currency_columns import currency_warnings
 from usage_explore.load.doubtful_ids import staged_totals, stored_in_another_form
@@ -35,20 +36,12 @@ from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.scope_spelling import missed_source
+from usage_explore.load.scope_spelling import missed_source, without_source
 from usage_explore.load.signed import SignOffs, signed_warnings
+from usage_explore.load.skipped_rows import skipped_rows
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
-
-_CREDITS = """
-SELECT count(DISTINCT s.ordinal) FROM {stage} s JOIN {table} t
-USING (organization_id, timestamp, customer_id, metric_key)
-WHERE t.quantity = - s.quantity AND s.quantity <> 0::numeric AND t.organization_id = ANY (%s)
-  AND t.timestamp BETWEEN %s AND %s AND NOT EXISTS (
-    SELECT FROM {stage} o WHERE o.idempotency_key = t.idempotency_key AND o.timestamp = t.timestamp)
-"""
-"""Rows of the file with the quantity of another event with the other sign."""
 
 _KEY = COLUMNS.index("idempotency_key")
 
@@ -310,12 +303,16 @@ def _load(
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         doubtful += stored_in_another_form(connection, table, names, stage.organizations, mapper)
+        if scope and not (stage.superseded.events or already_there):
+            doubtful += without_source(connection, STAGE, stored, scope)
         hour = 0
-        if already_there and stage.first and stage.last:
+        if stage.first and stage.last:
             span = stage.organizations, stage.first, stage.last
-            hour = repeated_hour(connection, STAGE, stored, *span)
+            doubtful += aggregated_rows(connection, STAGE, stored, file.zone, *span)
+            if already_there:
+                hour = repeated_hour(connection, STAGE, stored, *span)
+                doubtful += () if scope else skipped_rows(connection, STAGE, stored, *span)
         written = stage.write(settle)
-        credits = _credits(connection, stored, stage) if written.restated else 0
         show(source.length, source.length, source.path.name)
     report = FileReport(
         path=source.path,
@@ -348,7 +345,7 @@ def _load(
         metric_key=stage.metric_key,
         names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
-        credits=credits,
+        credits=written.credits,
         loaded_again=written.loaded_again,
         other_zone=written.other_zone,
         cut_times=written.cut_times,
@@ -356,15 +353,9 @@ def _load(
         changed_columns=changed_columns,
         superseded=stage.superseded.events,
         superseded_settled=written.superseded_settled,
-        replaced=stage.superseded.words,
+        replaced=stage.superseded.words + stage.superseded.loads.words(),
     )
     return report, stage
-
-
-def _credits(connection: Connection, table: sql.Identifier, stage: Stage) -> int:
-    statement = sql.SQL(_CREDITS).format(stage=STAGE, table=table)
-    row = connection.execute(statement, [[*stage.organizations], stage.first, stage.last]).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _batches(

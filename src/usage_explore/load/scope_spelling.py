@@ -24,12 +24,17 @@ WHERE t.organization_id = ANY ((SELECT organizations FROM span)::uuid[])
   AND t.timestamp BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)
 """
 
-_EQUAL = """
-SELECT count(DISTINCT s.ordinal) * 2 >= (SELECT count(*) FROM {stage})
-FROM {stage} s JOIN {table} t USING (organization_id, timestamp, customer_id, metric_key, quantity)
-WHERE t.timestamp BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)
-  AND t.organization_id = ANY ((SELECT organizations FROM span)::uuid[]) AND NOT ({texts}) IS NOT NULL
+_MET = """, met AS MATERIALIZED (
+    SELECT DISTINCT t.organization_id, t.timestamp, t.customer_id, t.metric_key, t.quantity FROM {table} t
+    WHERE t.timestamp BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)
+      AND t.organization_id = ANY ((SELECT organizations FROM span)::uuid[]) AND NOT ({texts}) IS NOT NULL)
+SELECT count(*) FILTER (WHERE (s.organization_id, s.timestamp, s.customer_id, s.metric_key, s.quantity) IN (
+           SELECT organization_id, timestamp, customer_id, metric_key, quantity FROM met)) * 2 >= count(*),
+       count(*) FILTER (WHERE (s.organization_id, s.timestamp, s.customer_id, s.metric_key) IN (
+           SELECT organization_id, timestamp, customer_id, metric_key FROM met)) * 2 >= count(*)
+FROM {stage} s
 """
+"""Whether half of the rows have a stored event without the columns, and whether with another quantity than theirs."""
 
 
 def missed_source(connection: Connection, stage: sql.Identifier, table: sql.Identifier, columns: Sequence[str]) -> str:
@@ -55,13 +60,28 @@ def missed_source(connection: Connection, stage: sql.Identifier, table: sql.Iden
                 " the file as it is stored; if it is another one, there is nothing to replace: load the file without"
                 " --replace"
             )
-    if new and any(None in other for other in others) and rows(_EQUAL, "t") == [(True,)]:
+    if new and any(None in other for other in others) and rows(_MET, "t")[0][0]:
         return (
             f"stored events without {' and '.join(columns)} have the customers, metrics, times and quantities of the"
             " file and would stay beside it; replace them by a column that they have, too, such as --replace-by"
             " customer_id"
         )
     return ""
+
+
+def without_source(
+    connection: Connection, stage: sql.Identifier, table: sql.Identifier, columns: Sequence[str]
+) -> list[str]:
+    """The warning of a file that replaces nothing beside stored events without the columns, at its customers' times."""
+    statement = sql.SQL(_SPAN + _MET).format(stage=stage, table=table, texts=source_texts("t", columns))
+    [(_, is_met)] = connection.execute(statement).fetchall()
+    if not is_met:
+        return []
+    return [
+        "warning: nothing was superseded: stored events have the customers, metrics and times of the rows, but no"
+        f" {' or '.join(columns)}, and stay beside them. If the file restates them, they count twice: load it again"
+        " with --replace-by and a column that they have, too, such as customer_id"
+    ]
 
 
 def _folded(value: object) -> object:

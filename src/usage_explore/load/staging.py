@@ -177,6 +177,7 @@ class Written:
     backdated: int
     generated_keys: int
     restated: int
+    credits: int
     loaded_again: int
     other_zone: int
     cut_times: int
@@ -283,7 +284,7 @@ class Stage:
         """Sentences for the report."""
         if self._earlier_lines:
             yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
-        yield from self.superseded.notes()
+        yield from self.superseded.notes(self._connection, self._table, self._span)
 
     def keep_names(
         self, names: Table, texts: Mapping[tuple[str, str], str], readable: Mapping[tuple[str, str, str], str]
@@ -367,7 +368,8 @@ class Stage:
         ended: datetime = self._scalar("SELECT clock_timestamp()")
         settled = any(first <= ended - settle for first, _ in self.superseded.ingested.values())
         again = repeated.loaded_again(generated or loaded)
-        numbers = (loaded, repeats, identical, other_times, backdated, generated, repeated.restated, again, zone, cut)
+        restated = repeated.restated, repeated.credits
+        numbers = (loaded, repeats, identical, other_times, backdated, generated, *restated, again, zone, cut)
         return Written(*numbers, ended - began, settled)
 
     def _announce(self) -> None:

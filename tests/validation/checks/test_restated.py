@@ -65,6 +65,39 @@ def test_a_restated_month_is_high(make: Make) -> None:
     assert finding.amounts == (("USD", Decimal("35.00")),)
 
 
+def test_credits_and_corrections_are_no_restated_rows(make: Make) -> None:
+    """They were high, as an export that counts twice: right usage could not be signed off."""
+    rows = [line(hour, customer_id=customer) for customer in (JUNE, SMALL) for hour in range(100)]
+    corrections = [(JUNE, "-2"), (JUNE, "-0.3"), (SMALL, "-2"), (SMALL, "2.5")]  # the last two in one load
+    for (customer, quantity), day in zip(corrections, (0, 1, 2, 2), strict=True):
+        credited = {"customer_id": customer, "quantity": Decimal(quantity), "loaded": SECOND + day * DAY}
+        rows += [line(hour, **credited) for hour in range(40)]  # type: ignore[arg-type]
+    store = make([*rows, *(line(hour, "1.75", SECOND + 3 * DAY, quantity=Decimal(3)) for hour in range(90, 95))])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.events, finding.kind) == (5, "restated")
+
+
+@pytest.mark.parametrize("is_daily_first", [False, True])
+def test_usage_by_the_hour_and_by_the_day_is_one_finding(make: Make, is_daily_first: bool) -> None:
+    """It was signed off at twice the usage: no event of one looks like one of the other."""
+    loads = (SECOND, FIRST) if is_daily_first else (FIRST, SECOND)
+    random = Random(1)
+    amounts = [Decimal(random.randrange(1, 9_000)) for _ in range(2 * 240)]
+
+    def sums(of: int, hours: int, loaded: datetime) -> list[Row]:
+        """The hours of a customer, so many in each row."""
+        chosen = amounts[240 * of : 240 * (of + 1)]
+        rows = [(hour, sum(chosen[hour : hour + hours], Decimal(0))) for hour in range(0, 240, hours)]
+        who = (JUNE, SMALL)[of]
+        return [line(hour, "1.5", loaded, quantity=quantity, customer_id=who) for hour, quantity in rows]
+
+    store = make([*sums(0, 1, loads[0]), *sums(0, 24, loads[1]), *sums(1, 1, FIRST)])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.kind, finding.severity, finding.customer_id) == ("aggregated", "high", JUNE)
+    assert finding.events == (240 if is_daily_first else 10)
+    assert finding.quantity == sum(amounts[:240])
+
+
 def test_scattered_rows_of_one_load_are_one_finding(make: Make) -> None:
     """Restated rows of three customers, spread over 19 days, that arrived in one load."""
     hours = {JUNE: range(50, 460, 250), SMALL: range(0, 460, 30), LARGE: range(12, 460, 30)}

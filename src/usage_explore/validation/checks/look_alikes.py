@@ -4,7 +4,8 @@ Of the events that look alike one counts; each further one with a key of its own
 is a duplicate, which is another check.) Events at whole milliseconds may agree by chance, and on a grid of times, such
 as each 10 minutes, they often do: `coincidences` tells copies from chance. Times of microseconds exclude chance: such
 look-alikes are copies, unless as many came before the period (`coincidences.usual_days`). Rows of an export that were
-loaded again with other amounts, options, columns, zones or digits of times (`loaded_again`) are reported as such.
+loaded again with other amounts, options, columns, zones or digits of times (`loaded_again`), or by the hour and by the
+day (`aggregated`), are reported as such.
 
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
@@ -55,6 +56,7 @@ from usage_explore.validation.batches import (
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences, pair_counts
+from usage_explore.validation.checks.aggregated import AGGREGATED, aggregated_rows
 from usage_explore.validation.checks.loaded_again import (
     CUT,
     OTHER_ZONE,
@@ -130,7 +132,18 @@ _CUT = (
     " again, and both count"
 )
 
-_OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED, OTHER_ZONE: _OTHER_ZONE, CUT: _CUT}
+_AGGREGATED = (
+    "by customer, metric and day they have exactly the sums of the other events, in more or fewer rows: the same usage"
+    " was loaded by the hour and by the day, and both count"
+)
+
+_OF_LOADS = {
+    RESTATED: _RESTATED,
+    RELOADED: _RELOADED,
+    OTHER_ZONE: _OTHER_ZONE,
+    CUT: _CUT,
+    AGGREGATED: _AGGREGATED,
+}
 
 
 def repeated_times(table: Table, period: Period) -> Select[Any]:
@@ -304,7 +317,9 @@ def examine(examination: Examination) -> Outcome:
         found = copied(examination)
         if found:
             of_loads += examination.rows(copied_rows(table, period, found))
-        loads |= {load for load, _ in found}
+        sums = list(examination.rows(aggregated_rows(table, period)))
+        of_loads += sums
+        loads |= {load for load, _ in found} | set(sums[0].loads if sums else ())
         of_loads += examination.rows(restated_rows(table, period, loads))
     times = examination.times(repeated_times(table, period))
     if times != []:
@@ -379,7 +394,8 @@ CHECK = Check(
         f" without it, arrive more than {duration(coincidences.PROMPT())} apart, it is undecided and low; the rest is"
         " no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
-        " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
+        " like one of an earlier load in all but quantity, cost and dimensions that are amounts, and no credits or"
+        " corrections by quantities of the other sign: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
         "reloaded": "rows without a key of their own, at least half of a load, with the customer, metric, time and"
         " quantity of a row of an earlier load, and dimensions of which one has all of the other's; or nine tenths of a"
@@ -402,6 +418,9 @@ CHECK = Check(
         " where all of its times are on that grid and at most half of the other's, and as many of equal content are at"
         " each time; rows of one quantity at quarters of an hour, or of a metric whose rows come at equal intervals,"
         " are not counted as evidence: medium and high as restated ones",
+        "aggregated": "rows of a load without keys whose sums by customer, metric and day are those of all other"
+        f" events, on half of the days that both have, with {MIN_EVIDENCE} different sums of another number of"
+        " rows: medium and high as restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
