@@ -227,7 +227,7 @@ events = st.fixed_dictionaries(
         "customer_id": st.uuids(),
         "product_id": st.none() | st.uuids(),
         "subscription_id": st.none() | st.uuids(),
-        "metric_key": texts.filter(bool),
+        "metric_key": texts.map(str.strip).filter(bool),
         "price_key": st.none() | texts.filter(bool),
         "quantity": numbers,
         "timestamp": times,

@@ -152,7 +152,7 @@ def test_decimal_commas_of_a_whole_book_are_one_fault(tmp_path: Path) -> None:
         read_prices(path)
     (fault,) = caught.value.faults
     assert "line 2: unit_amount: '0,5' has a comma; " in fault.message
-    assert fault.message.endswith("; 29 more numbers have one")
+    assert fault.message.endswith("; 29 more numbers have one: an Excel file (.xlsx) of them can be given as it is")
 
 
 def test_a_point_that_may_separate_thousands_is_refused(tmp_path: Path) -> None:

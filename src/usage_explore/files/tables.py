@@ -132,7 +132,8 @@ def counted_commas(faults: Sequence[Fault]) -> list[Fault]:
     if (number := len(faults) - len(others)) <= MAX_COMMA_FAULTS:
         return list(faults)
     first = next(fault for fault in faults if fault.message.endswith(HAS_COMMA))
-    others.insert(faults.index(first), replace(first, message=f"{first.message}; {number - 1:,} more numbers have one"))
+    more = f"{number - 1:,} more numbers have one: an Excel file (.xlsx) of them can be given as it is"
+    others.insert(faults.index(first), replace(first, message=f"{first.message}; {more}"))
     return others
 
 

@@ -332,17 +332,18 @@ def test_decimal_commas_of_a_whole_file_are_one_fault_with_their_count(tmp_path:
     header = "customer_id;metric_key;quantity;amount\n"
     rows = "".join(f"{CUSTOMER};m;{line};{line},50\n" for line in range(2, number + 2))
     found = faults(written(tmp_path, f"{header}{rows}{CUSTOMER};;1;1\n"))
+    workbook = "an Excel file (.xlsx) of them can be given as it is"
     words = "has a comma; write no thousands separators and a decimal point, like 1234.5"
     if number == 3:
         assert found[:3] == [f"line {line}: amount: '{line},50' {words}" for line in (2, 3, 4)]
     elif number == 4:
-        assert found[0] == f"line 2: amount: '2,50' {words}; 3 more numbers have one"
+        assert found[0] == f"line 2: amount: '2,50' {words}; 3 more numbers have one: {workbook}"
         (other,) = found[1:]
         assert other.startswith("line 6: metric_key and price_key: both are blank")
     else:
         stopped, commas = found
         assert stopped == "1,000 lines are faulty; nothing after line 1,001 was read"
-        assert commas == f"line 2: amount: '2,50' {words}; 999 more numbers have one"
+        assert commas == f"line 2: amount: '2,50' {words}; 999 more numbers have one: {workbook}"
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
