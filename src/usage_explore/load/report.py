@@ -36,8 +36,8 @@ _CLOCK_DIFFERENCE = timedelta(minutes=5)
 """How far a source's clock may be ahead: events up to there are not in the future."""
 
 _IF_SAME = (
-    "If it is the same usage, it is counted twice: load the file again with --replace, and where no preset names the"
-    " columns of its source, with --replace-by COLUMN"
+    "If it is the same usage, it is counted twice: load the file again with --replace, which deletes what other files"
+    " brought of its source and months, too; where no preset names the columns of its source, with --replace-by COLUMN"
 )
 """What to do about rows that may be loaded again."""
 
