@@ -18,7 +18,7 @@ from usage_explore.app.components import once
 from usage_explore.app.navigation import View, page_url
 from usage_explore.app.page_state import ExploreView, HomeView, ValidateView
 from usage_explore.charts import labels
-from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.errors import QueryError, StatementTimeout, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.base import Query
 from usage_explore.query.describe import describe
@@ -94,13 +94,16 @@ def _lacking(view: View, pinned: View, source: Source, zone: ZoneInfo) -> str:
     after = max(pinned.query.as_of + timedelta(microseconds=1), events.ingested_after or pinned.query.as_of)
     if events.ingested_before is not None and events.ingested_before <= after:
         return ""
-    number = source.count(events.replace(ingested_after=after))
+    try:
+        number = source.count(events.replace(ingested_after=after))
+    except StatementTimeout:  # the rest of the page is not to fail for it
+        return "What arrived after that is not in the link; its events could not be counted in time."
     if not number:
         return ""
     are, they = ("is", "it") if number == 1 else ("are", "them")
     since = formatting.minute((source.now + source.store.settle + timedelta(minutes=1)).astimezone(zone))
     text = f"{formatting.counted(number, 'event')} of this page {are} too recent for the link"
-    with suppress(QueryError):  # such as costs in several currencies, which the page says
+    with suppress(QueryError, StatementTimeout):  # such as costs in several currencies, which the page says
         if isinstance(view, ExploreView) and isinstance(pinned, ExploreView):
             page, link = source.aggregate(view.query), source.aggregate(pinned.query)
             totals = f"{formatting.exact(link.total)} {labels.unit(link)}, not {formatting.exact(page.total)}"
