@@ -283,6 +283,8 @@ def test_lines_of_several_prices_are_compared_with_the_signed_amounts(
     assert (finding.kind, finding.severity) == ("changed after sign-off", "medium")
     (high,) = found(wrong, prices)
     assert (high.severity, high.amounts) == ("high", (("EUR", Decimal("10.00")),))
+    elsewhere = [first, {**second, "currency": "CHF"}, PRICES[1]]
+    assert {(one.kind, one.severity) for one in found(right, elsewhere)} == {("changed after sign-off", "medium")}
     wrong.loc[0, ["quantity", "currency"]] = "400", "GBP"
     high, *_ = found(wrong, prices)
     assert "the corrections of the sign-off of" in high.sentence

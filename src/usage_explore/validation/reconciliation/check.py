@@ -294,6 +294,11 @@ def _with_prices(
         row.expected = keys.get(row.key)
     for last in signed[:1]:
         expect_nothing_of_removed(last, rated.resolution, rows)
+    for row in rows:
+        if early is not None and row.key in early and row.expected is not None:
+            for code in row.expected.amounts:  # what lines charge in it is compared with what was known before, too
+                early[row.key].amounts.setdefault(code, Decimal(0))
+                early[row.key].exact.setdefault(code, Decimal(0))
     if "wallet_currency" not in columns:
         rows = [*by_unit(rows, early, priced.wallet, tolerance)]
     for row in rows:

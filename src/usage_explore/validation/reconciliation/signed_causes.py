@@ -179,9 +179,8 @@ class Signed:
         """Whether a key's rows have another number of events, or sum of quantities, than was signed."""
         used = [row.usage for row in rows if row.usage is not None]
         events, was = self.usage(key, is_count=False)
-        kinds = {row.expected.counts_events for row in rows if row.expected is not None}
-        is_sum = kinds == {False} and total(usage.quantity for usage in used) != was
-        return sum(usage.events for usage in used) != events or is_sum
+        is_sum = all(row.expected is None or row.expected.counts_events is False for row in rows)
+        return sum(each.events for each in used) != events or (is_sum and total(each.quantity for each in used) != was)
 
     def has_other_usage(self, key: SignedKey, rows: Iterable[Row], tolerance: Decimal) -> bool:
         """Whether a key's rows have other usage, late events included, than was signed; of maxima other amounts.
@@ -244,12 +243,13 @@ def expect_nothing_of_removed(signed: Signed, resolution: Resolution, rows: Sequ
 
     So their lines are compared with what was signed, as those of which some usage is left.
     """
+    others = {price.currency for price in resolution.book.prices if signed.has_other_prices}
     for key, group in signed.groups(rows).items():
         codes = {currency for currency, _ in signed.amounts.get(key, ())}
         billed = {line.currency for row in group for line in row.lines if line.currency is not None}
         if key in signed.by_key and all(row.usage is None for row in group) and billed <= codes:
             for row in group:
-                if lines := _unused(key, row, sorted(codes), resolution):
+                if lines := _unused(key, row, sorted(codes | others), resolution):
                     amounts = dict.fromkeys(sorted(codes), Decimal(0))  # not the price's minimum
                     row.expected = Expected(amounts=amounts, exact=dict(amounts), lines=lines)
         elif key in signed.by_key and len(group) == 1 and signed.is_comparable:
