@@ -166,6 +166,22 @@ def test_the_message_says_what_the_run_says(run: Run, receiver: Receiver, tmp_pa
     assert all(row["sentence"] not in json.dumps(message) for row in document["findings"])
 
 
+def test_a_name_makes_no_link_and_calls_nobody_in_a_chat(
+    run: Run, receiver: Receiver, events_connection: ddl.Connection
+) -> None:
+    name = "<!here> <http://x.y|Pay> [Pay](http://x.y) @all & Co"
+    events_connection.execute(
+        "INSERT INTO usage_names (organization_id, kind, id, name) VALUES (%s, 'organization', %s, %s)",
+        (ORGANIZATION, ORGANIZATION, name),
+    )
+    events_connection.commit()
+    assert run("--notify", receiver.url).exit_code == 0
+    message = receiver.received[0][2]
+    shown = "‹!here› ‹http://x.y|Pay› ［Pay］(http://x.y) ＠all & Co"
+    assert message["text"].startswith(f"{shown}, 1–30 Sep 2026: 2 findings")
+    assert message["organization_name"] == name
+
+
 def test_the_link_is_there_where_the_app_has_an_address(run: Run, receiver: Receiver) -> None:
     assert run("--notify", receiver.url, USAGE_EXPLORE_APP_URL="https://usage.example.com").exit_code == 0
     message = receiver.received[0][2]

@@ -489,6 +489,23 @@ def test_doctor_names_who_may_create_what_a_powerful_role_would_run(roles: Roles
     assert found(roles.url_of(roles.other)) == []
     roles.execute("REVOKE CREATE ON SCHEMA public FROM {}, {}", roles.maker, roles.other)
     assert found(roles.url) == []
+    roles.execute("ALTER SCHEMA public OWNER TO {}", roles.maker)
+    (said,) = found(roles.url)
+    assert f"{roles.maker} may create functions and operators in public" in said
+    assert said.endswith("may drop what is there as its owner")
+    roles.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
+    roles.execute("REVOKE ALL ON SCHEMA public FROM {}", roles.maker)
+    roles.execute(f"GRANT CREATE ON DATABASE {roles.admin.info.dbname} TO {{}}", roles.maker)
+    (said,) = found(roles.url)
+    user = roles.admin.info.user
+    assert f"{roles.maker} may create functions and operators in {user}" in said
+    assert "does not exist" in said
+    roles.execute(f"CREATE SCHEMA {user}")
+    assert found(roles.url) == []
+    roles.execute(f"ALTER SCHEMA {user} OWNER TO {{}}", roles.maker)
+    (said,) = found(roles.url)
+    assert f"in {user}, which" in said
+    assert said.endswith("as its owner")
 
 
 def test_names_are_not_written_into_a_directory_of_another_role(roles: Roles) -> None:

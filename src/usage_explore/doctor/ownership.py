@@ -34,14 +34,26 @@ GROUP BY given.name, given.number ORDER BY given.number
 """  # noqa: S608 - of constants
 
 _CREATORS = f"""
-SELECT n.nspname::text, r.rolname::text FROM pg_class AS e
-CROSS JOIN pg_namespace AS n JOIN pg_roles AS r ON NOT r.rolsuper AND r.oid >= 16384::oid
+SELECT n.nspname::text, r.rolname::text, pg_has_role(r.oid, n.nspowner, 'USAGE'::text), pg_get_userbyid(e.relowner)
+FROM pg_class AS e CROSS JOIN pg_namespace AS n JOIN pg_roles AS r ON NOT r.rolsuper AND r.oid >= 16384::oid
 WHERE e.oid = %(events)s::oid AND {owners.IS_POWERFUL} AND n.nspname = ANY (current_schemas(false))
-  AND r.oid NOT IN (e.relowner, n.nspowner) AND r.rolname <> session_user
-  AND NOT pg_has_role(r.oid, n.nspowner, 'USAGE'::text) AND has_schema_privilege(r.oid, n.oid, 'CREATE'::text)
+  AND r.rolname <> session_user AND NOT pg_has_role(r.oid, e.relowner, 'USAGE'::text)
+  AND (has_schema_privilege(r.oid, n.oid, 'CREATE'::text) OR pg_has_role(r.oid, n.nspowner, 'USAGE'::text))
+UNION ALL
+SELECT session_user::text, r.rolname::text, NULL, pg_get_userbyid(e.relowner)
+FROM pg_class AS e CROSS JOIN pg_roles AS r
+WHERE e.oid = %(events)s::oid AND {owners.IS_POWERFUL} AND NOT r.rolsuper AND r.oid >= 16384::oid
+  AND r.rolname <> session_user AND NOT pg_has_role(r.oid, e.relowner, 'USAGE'::text)
+  AND strpos(current_setting('search_path'::text), '$user'::text) > 0
+  AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = session_user)
+  AND has_database_privilege(r.oid, current_database()::text, 'CREATE'::text)
 ORDER BY 1, 2
 """  # noqa: S608 - of constants
-"""Roles that may create functions and operators where unqualified names are looked up: (schema, role)."""
+"""Roles that may create functions and operators where unqualified names are looked up.
+
+Of each: the schema, the role, whether it has the rights of the schema's owner, NULL where it may create the schema, and
+the owner of the events.
+"""
 
 
 def ownership(connection: Connection, events: Relation, names: Table) -> list[Finding]:
@@ -77,11 +89,23 @@ def ownership(connection: Connection, events: Relation, names: Table) -> list[Fi
         fix = f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY; {policy} The same for every other role that uses it."
         findings.append(Finding("owners", "warning", message, fix))
     creators: dict[str, list[str]] = {}
-    for schema, role in connection.execute(_CREATORS.encode(), values).fetchall():
+    owned: dict[str, str] = {}
+    absent = set()
+    for schema, role, is_owner, owner in connection.execute(_CREATORS.encode(), values).fetchall():
         creators.setdefault(quoted(schema), []).append(quoted(role))
+        if is_owner is None:
+            absent.add(quoted(schema))
+        if is_owner:
+            owned[quoted(schema)] = f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted(owner)}; "
     for schema, made_by in creators.items():
         message = f"{listed(made_by)} may create functions and operators in {schema}, which statements of this role run"
         message += " where they fit better than PostgreSQL's own"
-        fix = f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {', '.join(made_by)};"
+        if schema in owned:
+            message += ", and may drop what is there as its owner"
+        elif schema in absent:
+            message += f": {schema} does not exist, and whoever creates it is first in the search path"
+        fix = f"{owned.get(schema, '')}REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {', '.join(made_by)};"
+        if schema in absent:
+            fix = f"CREATE SCHEMA {schema};"
         findings.append(Finding("search path", "warning", message, fix))
     return findings

@@ -35,13 +35,17 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 )
 """Why a run failed, by the first class that fits; an error's own words may hold values of the data or addresses."""
 
+_HARMLESS = str.maketrans("<>[]@", "‹›［］＠")
+"""Signs in names by which chat services make links or call people, and what stands for them in a sentence."""
+
 
 def notification(
     validation: Validation, review: Review | None, result: Result, *, signed_off: bool = False, linked: bool = False
 ) -> dict[str, Any]:
     """The message, as JSON carries it.
 
-    `text` is a sentence, which chat services show; `id` is that of the message, the same if it is delivered twice.
+    `text` is a sentence, which chat services show, with other signs for those by which they make links and call people
+    (<, >, [, ] and @), as in a name; `id` is that of the message, the same if it is delivered twice.
     Without a `review`, which says what was decided, every finding counts as open and there are no states. `url` opens
     the period in the app; null unless `linked`. Sentences of findings are not in it: they hold names and amounts.
     """
@@ -56,7 +60,7 @@ def notification(
     return {
         "event": "validation",
         "id": uuid4().hex,
-        "text": " ".join([*words, *([url] if url else [])]),
+        "text": " ".join([" ".join(words).translate(_HARMLESS), *([url] if url else [])]),
         "headline": headline,
         "result": result,
         "signed_off": signed_off,
