@@ -278,6 +278,21 @@ def test_code_of_another_role_in_a_table_of_ones_own(roles: Roles, planted: str)
     assert {finding.state for finding in roles.examined()} == {"warning"}
 
 
+def test_a_name_with_line_breaks_makes_no_line_of_its_own(roles: Roles) -> None:
+    roles.make_tables()
+    forged = "ALTER ROLE me SUPERUSER;"
+    roles.execute("GRANT ALL ON usage_views TO {}", roles.maker)
+    with ddl.connect(roles.url_of(roles.maker)) as connection:
+        connection.execute(
+            f'CREATE TRIGGER "a\nwarning  b\n{forged}" BEFORE INSERT ON usage_views FOR EACH ROW'
+            " WHEN (length(NEW.name) > 1) EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        )
+    for command in ("doctor", "init"):
+        said = CliRunner().invoke(main, [command, "--database-url", roles.url, "--home", str(roles.home)]).output
+        assert f"b\\+00000a{forged}" in said
+        assert not [line for line in said.splitlines() if line.strip().startswith(("warning  b", forged))]
+
+
 def test_what_the_owner_adds_and_what_others_build_on_a_table_is_no_code_of_another_role(roles: Roles) -> None:
     roles.make_tables()
     roles.execute(

@@ -23,7 +23,7 @@ from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError, DatabaseError, Fault, QueryError
-from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, path_text, shortened
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, on_one_line, path_text, shortened
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     from usage_explore.db.ddl import migrate_table
     from usage_explore.db.schema import events_table, names_table
     from usage_explore.doctor.ownership import ownership
+    from usage_explore.sql.identifiers import quoted
 
     options = StorageOptions(
         events_per_day=events_per_day,
@@ -115,13 +116,13 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         kind = "hypertable"
     elif relation is not None and relation.distributed:
         kind = "distributed table"
-    of_role = f", which belongs to the role {owner}" if owner else ""
+    of_role = f", which belongs to the role {quoted(owner)}" if owner else ""
     click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}{of_role}.")
     if new_tables:
         tables = f"{'tables' if len(new_tables) > 1 else 'table'} {listed(new_tables, most=len(new_tables))}"
         click.echo(f"Created the {tables} beside it, for prices and for what people save and decide.")
     for warning in warnings:
-        say(f"Warning: {warning.message}. {warning.fix}".rstrip(), err=True)
+        say(f"Warning: {on_one_line(warning.message)}. {warning.fix}".rstrip(), err=True)
 
 
 def _create_small_tables(connection: Connection, table_name: str) -> tuple[str, ...]:
@@ -262,7 +263,7 @@ def doctor() -> None:
     for finding in findings:
         mark, colour = _MARKS[finding.state]
         click.echo(f"{click.style(mark, fg=colour)}  ", nl=False)
-        say(f"{finding.name}: {finding.message}")
+        say(f"{finding.name}: {on_one_line(finding.message)}")
         for line in finding.fix.split("\n") if finding.fix else ():
             say(f"           {line}")
     faults = sum(finding.state == "fault" for finding in findings)

@@ -153,4 +153,4 @@ def refusal(connection: psycopg.Connection[Any], events: Table, table: Table, *,
     if row is None or row[0] is None:
         return ""
     kind, _, found = row[0].partition(" ")
-    return f"{name} {PHRASES[kind].format(found)}; `usage-explore doctor` says how to change that"
+    return f"{name} {PHRASES[kind].format(quoted(found))}; `usage-explore doctor` says how to change that"

@@ -76,13 +76,13 @@ def ownership(connection: Connection, events: Relation, names: Table) -> list[Fi
         }[kind]
         reads = kind in ("table", "code") and runs_code
         keeps = f"; superusers and the owner of the events {'do not read it' if reads else 'write nothing there'}"
-        message = f"{name} {owners.PHRASES[kind].format(what)}{keeps}"
+        message = f"{name} {owners.PHRASES[kind].format(quoted(what))}{keeps}"
         if concerns or kind == "rule":
             findings.append(Finding("owners", "warning", message, fix))
         else:
             findings.append(Finding("owners", "ok", message))
     for name, role, others in connection.execute(_RESTRICTED.encode(), values).fetchall():
-        roles = f"the role {role}{f' and {others:,} more' if others else ''}"
+        roles = f"the role {quoted(role)}{f' and {others:,} more' if others else ''}"
         message = f"{name} has no row-level security: {roles} may read or write all organizations there, of which"
         message += " the events are hidden" + (", so its links need a sign-in" if name.endswith(LINKS_TABLE) else "")
         policy = f"CREATE POLICY {quoted(role)} ON {name} TO {quoted(role)} USING (organization_id = '…');"
