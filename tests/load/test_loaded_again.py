@@ -297,6 +297,38 @@ def test_rows_of_an_earlier_file_that_a_file_overlaps_bring_no_warning(load_agai
     assert "equal stored events and are not loaded" not in str(report)
 
 
+RESTATED = [(day, 100 + day + day % 3, 9) for day in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("again", "restated", "credits"),
+    [
+        (RESTATED, 30, 0),
+        ([*RESTATED, *((day, -1 - day, 9) for day in range(10))], 40, 0),
+        ([(day, -quantity if day < 6 else quantity, 9) for day, quantity, _ in RESTATED], 24, 6),
+        ([(day, -10 - day, -1) for day in range(30)], 0, 30),
+        ([(day, one, 9) for day in range(9) for one in (-100 - day, 103 + day)], 0, 18),
+        ([(day, (-1) ** day * (1 + day), 9) for day in range(30)], 0, 30),
+        ([(day, 0, -2) for day in range(30)], 0, 30),
+        ([(day, 0, (-1) ** day) for day in range(30)], 0, 30),
+        ([(day, 0, 2) for day in range(30)], 30, 0),
+    ],
+    ids=["restated", "refunds", "negative days", "credits", "rebooked", "deltas", "costs", "deltas of costs", "fees"],
+)
+def test_a_restated_export_with_refunds_is_none_of_credits(load_again, again, restated, credits):
+    """A tenth of refunds made all of a restated month credits: it was counted twice, and said to be right."""
+
+    def file(rows: list[tuple[int, int, int]]) -> str:
+        lines = [f"c1,calls,{quantity},{cost},EUR,2026-10-{day + 1:02}\n" for day, quantity, cost in rows]
+        head = "customer_id,metric_key,quantity,external_cost_amount,external_cost_currency,timestamp\n"
+        return "".join([head, *lines])
+
+    load_again.csv(file([(day, 100 + day, 10) for day in range(30)]), timezone="UTC")
+    report = load_again.csv(file(again), timezone="UTC")
+    assert (report.restated - report.credits, report.credits) == (restated, credits)
+    assert ("a restated export is counted twice" in str(report)) == bool(restated)
+
+
 def of_days(rows: list[str]) -> list[str]:
     """The sums of these rows by customer and day."""
     sums: Counter[tuple[str, str]] = Counter()

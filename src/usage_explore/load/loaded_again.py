@@ -26,14 +26,14 @@ WITH met AS MATERIALIZED (
       ON k.organization_id = s.organization_id AND k.timestamp = s.timestamp AND k.id = s.id
     WHERE k.id IS NULL AND s.timestamp BETWEEN %(first)s AND %(last)s AND s.organization_id = ANY (%(organizations)s)
 ), of_file AS MATERIALIZED (
-    SELECT {met}, content, {total} AS total, {has_less} AS has_less, {has_more} AS has_more
+    SELECT {met}, content, {total} AS total, {lowest} AS lowest, {highest} AS highest, {charged} AS charged
     FROM staged GROUP BY {met}, content
 ), of_table AS MATERIALIZED (
-    SELECT {met}, content, {total} AS before, {has_less} AS had_less, {has_more} AS had_more,
+    SELECT {met}, content, {total} AS before, {lowest} AS low, {highest} AS high, {charged} AS paid,
         bool_or(without_key) AS without_key
     FROM stored GROUP BY {met}, content
 ), restated AS MATERIALIZED (
-    SELECT s.ordinal, {is_correction} AS is_correction
+    SELECT s.ordinal, {is_correction} AS is_correction, {is_near} AS is_near
     FROM staged s JOIN of_file USING ({met}, content) JOIN of_table t USING ({met}, content)
     WHERE s.without_key OR t.without_key
 ), shared AS MATERIALIZED (
@@ -97,7 +97,8 @@ WITH met AS MATERIALIZED (
     FROM by_load JOIN judged USING (ordinal) JOIN there USING (load)
     GROUP BY load, events
 )
-SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM restated WHERE is_correction),
+SELECT (SELECT count(*) FROM restated),
+       (SELECT CASE WHEN {corrects} THEN count(*) ELSE count(*) FILTER (WHERE is_correction) END FROM restated),
        count(*) FILTER (WHERE with_all), count(*) FILTER (WHERE is_common),
        count(*) FILTER (WHERE is_common AND is_evidence),
        (SELECT count(DISTINCT ordinal) FROM by_load b JOIN most m USING (load)
@@ -120,23 +121,31 @@ _MET = "organization_id, timestamp, metric_key, customer_id"
 
 SIGNS = {
     "total": "coalesce(sum(quantity), 0::numeric)",
-    "has_less": "coalesce(bool_or(quantity < 0::numeric), false)",
-    "has_more": "coalesce(bool_or(quantity > 0::numeric), false)",
+    "lowest": "coalesce(min(quantity), 0::numeric)",
+    "highest": "coalesce(max(quantity), 0::numeric)",
+    "charged": "coalesce(sum(cost), 0::numeric)",
 }
-"""SQL for the total of rows that are alike in all but amounts, and whether one is below or above 0."""
+"""SQL for what is read of rows that are alike in all but amounts: quantities, and the total of their costs."""
 
-IS_CORRECTION = """(
-    has_less AND NOT had_less
-    OR had_less AND (has_more AND NOT had_more OR total <> 0::numeric AND sign(total) <> sign(before)))
+IS_NEAR = "(abs(total - before) * 2::numeric <= abs(before))"
+"""Whether the total of such rows of a load is that of the earlier ones, by half of it more or less: a restated one."""
+
+IS_CORRECTION = f"""(
+    lowest < 0::numeric AND low >= 0::numeric AND (lowest = - before OR NOT {IS_NEAR})
+    OR low < 0::numeric AND (
+        highest > 0::numeric AND high <= 0::numeric OR total <> 0::numeric AND sign(total) <> sign(before))
+    OR lowest = 0::numeric AND highest = 0::numeric AND charged < 0::numeric AND paid > 0::numeric)
 """
-"""Whether such rows of a load correct the earlier ones, by their `SIGNS` (`before`, `had_less` and `had_more`).
+"""Whether such rows of a load correct the earlier ones (`before`, `low`, `high` and `paid`), by their `SIGNS`.
 
 They are the first with the other sign (a credit, or a reversal and its rebooking: -100 and 105 beside 100), or their
-total has the other sign (a further credit), or the earlier ones were reversed (105 beside 100 and -100). A restated
-export with credits has them in both loads: 101 and -12 beside 100 and -10."""
+total has the other sign (a further credit), or the earlier ones were reversed (105 beside 100 and -100); or a credit
+of the cost alone. A restated export with credits has them in both loads, 101 and -12 beside 100 and -10, or the total
+stays near: 101 and -12 beside 100."""
 
 MIN_CORRECTIONS = Decimal("0.1")
-"""Share of the rows that equal stored ones in all but amounts from which all are corrections: deltas of both signs."""
+"""Share of the rows that equal stored ones in all but amounts from which all are corrections, deltas of both signs, if
+most of the others are not `IS_NEAR`."""
 
 AMOUNT_NAMES = "cost|price|quantity|amount|fee|charge|tax|discount|usage|total"
 """What names of dimensions with numbers contain that are amounts, which a restated export has otherwise."""
@@ -256,6 +265,18 @@ def folded(dimensions: ColumnElement[Any]) -> ColumnElement[str]:
     return case((bare.regexp_match(_PADDED), number), else_=bare)  # to replace takes five times as long as to match
 
 
+def corrects(over: str = "") -> str:
+    """SQL for whether rows that equal earlier ones in all but amounts, of a window or all, are corrections as a whole.
+
+    The rows have `is_correction` and `is_near`.
+    """
+    corrections, others = f"count(*) FILTER (WHERE is_correction){over}", f"NOT is_correction){over}"
+    return (
+        f"{corrections} >= {MIN_CORRECTIONS} * (count(*){over})::numeric AND 2 * count(*) FILTER (WHERE is_near AND"
+        f" {others} <= count(*) FILTER (WHERE {others}"
+    )
+
+
 def evidence(series: str) -> str:
     """SQL for the columns of `_EVIDENCE`; `series` are the columns of a customer's metric."""
     return _EVIDENCE.format(series=series, grid=EXPORT_GRID_SECONDS, min_digits=MIN_DIGITS)
@@ -284,10 +305,10 @@ def is_most(of: Literal["with_all", "with_texts", "every"], *, events: str) -> s
 class Repeated(NamedTuple):
     """Numbers of rows that are `restated`, and of others that may be of an earlier load, with other columns.
 
-    Of the restated ones, `credits` correct stored rows. Of the others, one has all values of the dimensions of a row of
-    that load (`with_all`), or they may lack some (`again`). Of the latter, `evidence` have a time between the quarters
-    of an hour, and a quantity that at most half of their customer's metric have, as two sources hardly give alike.
-    `of_most` are most of what an earlier load has in their time.
+    Of the restated ones, `credits` correct stored rows, all of them if the file does as a whole. Of the others, one has
+    all values of the dimensions of a row of that load (`with_all`), or they may lack some (`again`). Of the latter,
+    `evidence` have a time between the quarters of an hour, and a quantity that at most half of their customer's metric
+    have, as two sources hardly give alike. `of_most` are most of what an earlier load has in their time.
     """
 
     restated: int = 0
@@ -324,6 +345,8 @@ def statement(stage: sql.Composable, table: sql.Composable) -> sql.Composed:
         evidence=sql.SQL(evidence("organization_id, customer_id, metric_key")),
         met=sql.SQL(_MET),
         is_correction=sql.SQL(IS_CORRECTION),
+        is_near=sql.SQL(IS_NEAR),
+        corrects=sql.SQL(corrects()),
         **{name: sql.SQL(text) for name, text in SIGNS.items()},
         most_with_all=sql.SQL(is_most("with_all", events="events")),
         most_with_texts=sql.SQL(is_most("with_texts", events="events")),

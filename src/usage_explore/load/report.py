@@ -17,7 +17,6 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, path_text, zoned
-from usage_explore.load.loaded_again import MIN_CORRECTIONS
 from usage_explore.names import LOCAL_NAME, NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
@@ -187,12 +186,12 @@ class FileReport:
             yield f"  superseded {counted(self.superseded, 'stored event')} {self.replaced}"
         if self.superseded_settled:
             yield "  warning: links pinned before this load (as_of) no longer show them"
-        if self.restated and self.credits >= MIN_CORRECTIONS * self.restated:
+        if self.credits:
             yield (
-                f"  {_rows(self.restated, 'correct')} a stored event by quantities of the other sign, as credits,"
-                " reversals and deltas do; both count"
+                f"  {_rows(self.credits, 'correct')} a stored event by quantities or costs of the other sign, as"
+                " credits, reversals and deltas do; both count"
             )
-        elif self.restated:
+        if self.restated > self.credits:
             yield (
                 f"  warning: {_rows(self.restated - self.credits, 'equal')} a stored event in everything but key and"
                 " amounts; loaded beside it, so a restated export is counted twice: load the file again with --replace"

@@ -77,6 +77,23 @@ def test_credits_and_corrections_are_no_restated_rows(make: Make) -> None:
     assert (finding.events, finding.kind) == (5, "restated")
 
 
+def test_a_restated_month_with_refunds_is_found(make: Make) -> None:
+    """A tenth of refunds made credits of all, and the doubled month was clean."""
+    rows = [line(hour, quantity=Decimal(100 + hour)) for hour in range(60)]
+    rows += [line(hour, loaded=SECOND, quantity=Decimal("100.5") + hour) for hour in range(60)]
+    rows += [line(hour, loaded=SECOND, quantity=Decimal(-1 - hour)) for hour in range(10)]
+    (finding,) = make(rows).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.kind, finding.severity) == ("restated", "high")
+    assert finding.events >= 60
+
+
+def test_credits_of_costs_alone_are_no_restated_rows(make: Make) -> None:
+    """They were high, as an export that counts twice."""
+    rows = [line(hour, quantity=Decimal(100 + hour)) for hour in range(60)]
+    rows += [line(hour, "-0.5", SECOND, quantity=Decimal(0)) for hour in range(60)]
+    assert make(rows).validate(september(), checks=["look_alikes"]).findings == ()
+
+
 @pytest.mark.parametrize("is_daily_first", [False, True])
 def test_usage_by_the_hour_and_by_the_day_is_one_finding(make: Make, is_daily_first: bool) -> None:
     """It was signed off at twice the usage: no event of one looks like one of the other."""

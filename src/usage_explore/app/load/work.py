@@ -187,7 +187,7 @@ def _repeated_words(report: FileReport) -> str:
         "at times that another time zone gives": report.other_zone,
         "with their times cut or rounded, or the reverse": report.cut_times,
         "with other columns, values or keys": report.loaded_again,
-        "in everything but key and amounts": report.restated if 2 * report.credits < report.restated else 0,
+        "in everything but key and amounts": report.restated - report.credits,
     }
     parts = [f"{counted(rows, 'row')} {how}" for how, rows in repeated.items() if rows]
     if not parts:

@@ -36,12 +36,13 @@ from usage_explore.load.loaded_again import (
     AMOUNT_NAMES,
     EXPORT_GRID_SECONDS,
     IS_CORRECTION,
-    MIN_CORRECTIONS,
+    IS_NEAR,
     MIN_EVIDENCE,
     MIN_FINE,
     MIN_SHARE,
     MIN_SHARE_OF_EVIDENCE,
     PATTERNS,
+    corrects,
     evidence,
     folded,
     is_most,
@@ -112,8 +113,8 @@ def restated_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
     """The restated rows of a resolved period whose quantity or dimensions differ, see `batched`.
 
     Without what arrived at the times `but`. Those that differ in cost alone are look-alikes. Of each identity as many
-    rows of a later load as the first load has are restated; further ones are new. So are those of a load of which
-    `MIN_CORRECTIONS` are corrections.
+    rows of a later load as the first load has are restated; further ones are new. Corrections are not, nor what is in a
+    load that `corrects` as a whole.
     """
     c = table.c
     within = [*conditions(table, period), exported(table), c.ingested_at.not_in(but)]
@@ -145,25 +146,24 @@ def restated_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
         .over(partition_by=[*identified, e.quantity, e.dimensions], order_by=[e.ingested_at, e.id])
         .label("of_content"),
         func.row_number().over(partition_by=[*identified, e.ingested_at], order_by=[e.id]).label("of_load"),
-        *_signs(e.quantity, identified, e.ingested_at),
+        *_signs(e.quantity, e.external_cost_amount, identified, e.ingested_at),
     ).cte("placed")
     m = placed.c
     is_later = m.ingested_at > m.first_load
-    is_correction = and_(is_later, literal_column(IS_CORRECTION, Boolean()))
-    corrections = func.count().filter(is_correction).over(partition_by=m.ingested_at)
     sized = select(
         placed,
         func.count()
         .filter(m.ingested_at == m.first_load)
         .over(partition_by=[*(m[column.name] for column in identity), m.named])
         .label("size"),
-        (corrections >= MIN_CORRECTIONS * func.count().filter(is_later).over(partition_by=m.ingested_at)).label(
-            "corrects"
-        ),
-        is_correction.label("is_correction"),
+        is_later.label("is_later"),
+        and_(is_later, literal_column(IS_CORRECTION, Boolean())).label("is_correction"),
+        literal_column(IS_NEAR, Boolean()).label("is_near"),
     ).cte("sized")
-    s = sized.c
-    is_restated = and_(s.ingested_at > s.first_load, s.of_content == 1, s.of_load <= s.size)
+    of_load = literal_column(corrects(" OVER (PARTITION BY ingested_at, is_later)"), Boolean())
+    judged = select(sized, of_load.label("corrects")).cte("judged")
+    s = judged.c
+    is_restated = and_(s.is_later, s.of_content == 1, s.of_load <= s.size)
     restated = (
         select(*(s[column.name] for column in batch_columns(table)), literal(RESTATED).label("kind"))
         .where(is_restated, not_(or_(s.corrects, s.is_correction)))
@@ -172,20 +172,27 @@ def restated_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
     return batched(restated)
 
 
-def _signs(quantity: ColumnElement[Any], identified: Sequence[Any], load: ColumnElement[Any]) -> list[Any]:
-    """The columns that `IS_CORRECTION` reads: of the rows of one load and identity, and of the earlier loads'."""
-    signs: list[Any] = []
+def _signs(quantity: Any, cost: Any, identified: Sequence[Any], load: ColumnElement[Any]) -> list[Any]:
+    """The columns that `IS_CORRECTION` reads: of the rows of one load and identity, and of the earlier loads'.
+
+    Of `low` and `high` it reads the signs alone.
+    """
+    of_load = [*identified, load]
+    sums: list[Any] = []
     for name, before, each in (
         ("total", "before", func.coalesce(quantity, 0)),
-        ("has_less", "had_less", func.least(func.sign(quantity), 0)),
-        ("has_more", "had_more", func.greatest(func.sign(quantity), 0)),
+        ("charged", "paid", func.coalesce(cost, 0)),
+        ("", "low", func.least(func.sign(quantity), 0)),
+        ("", "high", func.greatest(func.sign(quantity), 0)),
     ):
-        own = func.sum(each).over(partition_by=[*identified, load])
-        sums = own, func.sum(each).over(partition_by=identified, order_by=load) - own
-        signs += [
-            (one if name == "total" else one != 0).label(as_) for as_, one in zip((name, before), sums, strict=True)
-        ]
-    return signs
+        own = func.sum(each).over(partition_by=of_load)
+        sums += [own.label(name)] if name else []
+        sums.append((func.sum(each).over(partition_by=identified, order_by=load) - own).label(before))
+    return [
+        *sums,
+        func.coalesce(func.min(quantity).over(partition_by=of_load), 0).label("lowest"),
+        func.coalesce(func.max(quantity).over(partition_by=of_load), 0).label("highest"),
+    ]
 
 
 def reloaded_rows(
