@@ -285,7 +285,7 @@ def test_share_says_which_events_of_the_page_its_link_lacks(
     cache.renew()
     (text,) = (one for one in texts(explore(**query)) if "for the link" in one)
     settled = sum((row.quantity for row in EVENTS), Decimal(0))
-    numbers = f"{settled} quantity, not {settled + Decimal('7.5')}"
+    numbers = f"{settled:,} quantity, not {settled + Decimal('7.5'):,}"
     assert text.startswith(f"1 event of this page is too recent for the link, which has {numbers}. A link made from ")
     assert not seen(explore(**query, as_of=(now - timedelta(hours=1)).isoformat()), "for the link")
 

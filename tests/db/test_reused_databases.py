@@ -25,7 +25,7 @@ ROWS = """
 def databases(server_url: str, _template: str) -> Iterator[ReusedDatabases]:
     if kind(server_url) != "postgresql":
         pytest.skip("databases of this server are not used again")
-    with contextlib.closing(ReusedDatabases(server_url, _template)) as made:
+    with contextlib.closing(ReusedDatabases(server_url, _template, spare=0)) as made:
         yield made
 
 

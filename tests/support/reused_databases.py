@@ -70,15 +70,17 @@ class ReusedDatabases:
     """Databases with the empty tables of a template, for one test at a time.
 
     After a test the database is emptied, and the next one gets it under another name, as names are the keys of caches.
-    The one that was emptied first is next: PostgreSQL would wait 0.1 s for the end of a session to rename the last one.
+    `spare` stay free, and the one that was emptied first is next: PostgreSQL would wait 0.1 s for the end of a session
+    to rename the last one.
     Tables that a test made, such as those of records, are dropped. The database itself is dropped if its definitions
     (tables, indexes, functions, permissions, settings, …) are no longer those of the template then. TimescaleDB and
     Citus keep definitions in tables of their own: there each test gets a fresh copy.
     """
 
-    def __init__(self, server_url: str, template: str) -> None:
+    def __init__(self, server_url: str, template: str, spare: int = 1) -> None:
         self._server_url = server_url
         self._template = template
+        self._spare = spare
         self._admin = psycopg.connect(server_url, autocommit=True)
         self._definitions: list[Any] = []
         self._free: list[str] = []
@@ -101,7 +103,7 @@ class ReusedDatabases:
                 yield url
             return
         name = f"test_{uuid.uuid4().hex[:16]}"
-        if len(self._free) > 1:
+        if len(self._free) > self._spare:
             self._execute("ALTER DATABASE {} RENAME TO {}", self._free.pop(0), name)
         else:
             self._execute("CREATE DATABASE {} TEMPLATE {} STRATEGY {}", name, self._template, copying(self._server_url))
