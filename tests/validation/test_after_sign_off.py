@@ -231,6 +231,21 @@ def test_the_signed_amount_of_the_quantity_now_is_what_the_corrections_have(
     assert (finding.amounts, line.amount) == ((("USD", Decimal("0.30")),), Decimal("0.30"))
 
 
+def test_signed_quantities_at_other_prices_have_what_the_corrections_have(store: Store, insert: Insert) -> None:
+    """The corrections bill the change of the price, too: only what late usage lacks was said of these lines."""
+    insert(late(1))
+    dearer = [{**PRICES[0], "unit_amount": "0.25"}, PRICES[1]]
+    invoice = lines()
+    invoice.loc[invoice["metric_key"] == "calls", "amount"] = "180.00"
+    findings = store.validate(LATER, prices=dearer, invoices=invoice).findings
+    (since,) = (finding for finding in findings if finding.kind == "billed since sign-off")
+    assert since.sentence.startswith("4 totals of 4 customers, 1–30 Sep 2026, are invoiced or compared with what")
+    assert {finding.kind for finding in findings} == {"after sign-off", "billed since sign-off"}
+    invoice = lines()
+    findings = store.validate(LATER, prices=dearer, invoices=invoice).findings
+    assert {finding.kind for finding in findings} == {"after sign-off", "changed after sign-off"}
+
+
 def test_lines_of_several_prices_are_compared_with_the_signed_amounts(
     store: Store, events_connection: ddl.Connection
 ) -> None:

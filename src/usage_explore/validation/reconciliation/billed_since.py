@@ -41,7 +41,8 @@ def rows_billed_since(
     for last in signed[:1]:
         words = signed_words(last.signoff, examination.period.zone)
         for key, group in last.groups(rows).items():
-            if not all(map(_is_of_now, group)) or not last.has_other_usage(key, group, tolerance):
+            is_compared = all(map(_is_of_now, group)) or _has_other_prices(last, key, group)
+            if not is_compared or not last.has_other_usage(key, group, tolerance):
                 continue
             wrong = [row for row in group if row.status in WRONG]
             if wrong and len(group) > 1:
@@ -76,6 +77,12 @@ def _is_of_now(row: Row) -> bool:
     """Whether a row is compared with the usage now, and not with what was known or signed before."""
     is_now = row.now is None and not _SIGNED.intersection(row.explained_by.split(" and "))
     return is_now and row.status in (*WRONG, "matched")
+
+
+def _has_other_prices(signed: Signed, key: SignedKey, rows: Sequence[Row]) -> bool:
+    """Whether rows lack late usage alone, but charge other prices than the signed ones, which the corrections have."""
+    is_late = all(row.explained_by in (LATE, AFTER_SIGN_OFF) or _is_of_now(row) for row in rows)
+    return signed.has_other_prices and is_late and not signed.charges(key, [one for row in rows for one in row.lines])
 
 
 def _changed(signed: Signed, key: SignedKey, rows: Sequence[Row]) -> str:
