@@ -314,6 +314,16 @@ def hours(seed: int, first: int = 0) -> list[str]:
     return [f"c{customer},calls,{chance.randrange(1, 900)},{time}\n" for time in times for customer in range(3)]
 
 
+def constants(running: int, of: Callable[[int, int], int] = lambda customer, day: customer) -> list[str]:
+    """The same quantity of each of twelve customers in so many hours of each of ten days, else 0."""
+    each = [(customer, day, hour) for customer in range(1, 13) for day in range(1, 11) for hour in range(24)]
+    amounts = [of(customer, day) if hour < running else 0 for customer, day, hour in each]
+    return [
+        f"c{customer},calls,{amount},2026-10-{day:02}T{hour:02}:00:00Z\n"
+        for (customer, day, hour), amount in zip(each, amounts, strict=True)
+    ]
+
+
 @pytest.mark.parametrize(
     ("stored", "again", "rows"),
     [
@@ -328,6 +338,9 @@ def hours(seed: int, first: int = 0) -> list[str]:
             [f"c1,calls,288,2026-10-{day:02}\n" for day in range(1, 11)],
             0,
         ),
+        (constants(24), of_days(constants(24)), 0),
+        (constants(8), of_days(constants(8)), 0),  # the other hours have 0
+        (constants(24, lambda customer, day: day * day), of_days(constants(24, lambda customer, day: day * day)), 120),
     ],
 )
 def test_usage_by_the_hour_and_by_the_day_is_warned_of(load_again, stored, again, rows):
@@ -336,3 +349,15 @@ def test_usage_by_the_hour_and_by_the_day_is_warned_of(load_again, stored, again
     report = load_again.csv(as_file(again), timezone="UTC")
     assert (f"warning: {rows:,} rows have, by customer, metric and day, exactly the sums" in str(report)) == bool(rows)
     assert ("exactly the sums" in str(report)) == bool(rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "is_warned"),
+    [("server", "12", False), ("server", "11", True), ("interval", "hd", True), ("product_id", "pq", False)],
+)
+def test_usage_by_the_hour_of_another_server_than_by_the_day_brings_no_warning(load_again, column, values, is_warned):
+    for rows, value in zip((hours(1), of_days(hours(1))), values, strict=True):
+        head, *lines = as_file(rows).splitlines()
+        text = "\n".join([f"{head},{column}", *(f"{line},{value}" for line in lines), ""])
+        report = load_again.csv(text, timezone="UTC")
+    assert ("exactly the sums" in str(report)) == is_warned
