@@ -361,3 +361,16 @@ def test_usage_by_the_hour_of_another_server_than_by_the_day_brings_no_warning(l
         text = "\n".join([f"{head},{column}", *(f"{line},{value}" for line in lines), ""])
         report = load_again.csv(text, timezone="UTC")
     assert ("exactly the sums" in str(report)) == is_warned
+
+
+def test_what_the_warning_of_daily_sums_advises_keeps_other_metrics(load_again):
+    """It named customer_id alone, which deleted the other metrics, and advised then to load the hourly usage again."""
+    other = [row.replace("calls", "gb") for row in hours(2)]
+    load_again.csv(as_file(hours(1) + other), timezone="UTC")
+    daily = as_file(of_days(hours(1)))
+    columns = ["customer_id", "metric_key"]
+    assert " ".join(f"--replace-by {column}" for column in columns) in str(load_again.csv(daily, timezone="UTC"))
+    report = load_again.csv(daily, timezone="UTC", replace_by=columns)
+    assert (report.superseded, load_again.count()) == (720, 750)
+    assert "nothing in place" not in str(report)
+    assert "came in other loads" not in str(report)

@@ -257,7 +257,7 @@ def supersede(
         for organization_id, _, _, at, *_ in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return Superseded(len(superseded), ingested, words, kept, doubt, Loads.of(gone), warnings)
+    return Superseded(len(superseded), ingested, words, kept, doubt, Loads.of(connection, stage, gone, zone), warnings)
 
 
 def _value(alias: str, column: str) -> sql.Composable:

@@ -27,6 +27,11 @@ SELECT s.customer_id, s.metric_key, date_trunc('day'::text, s.timestamp, %(zone)
 FROM {stage} s GROUP BY s.customer_id, s.metric_key, day, {source}
 """
 
+_DAY_SUMS = """
+SELECT organization_id, customer_id, metric_key, date_trunc('day'::text, timestamp, %(zone)s::text), sum(quantity)
+FROM {stage} GROUP BY 1, 2, 3, 4
+"""
+
 _KNOWN_LOADS = """
 SELECT DISTINCT t.ingested_at FROM {table} t JOIN pg_temp.usage_explore_known k USING (organization_id, timestamp, id)
 WHERE t.timestamp BETWEEN %(first)s AND %(last)s AND t.organization_id = ANY (%(organizations)s)
@@ -141,16 +146,29 @@ def _absent_words(kind: str, metric: str, groups: Sequence[Sequence[Event]], zon
 
 
 class Loads(NamedTuple):
-    """By arrival: how many events were superseded, and to how many of these the file has none that is `ALIKE`."""
+    """By arrival: how many events were superseded, and to how many of these the file has nothing alike.
+
+    It has events that are `ALIKE`, or the same sum of the customer's metric on a day: by the day instead of the hour.
+    """
 
     events: Mapping[datetime, int]
     unlike: Mapping[datetime, int]
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Loads:
-        """The loads of these events."""
-        every = [(event.ingested_at, event.is_alike) for event in events]
-        return cls(Counter(load for load, _ in every), Counter(load for load, is_alike in every if not is_alike))
+    def of(cls, connection: Connection, stage: sql.Identifier, events: Sequence[Event], zone: ZoneInfo) -> Loads:
+        """The loads of these events; days are those of the zone."""
+        statement = sql.SQL(_DAY_SUMS).format(stage=stage)
+        rows = connection.execute(statement, {"zone": zone.key}) if events else ()
+        staged = {(*series, start.astimezone(zone).date()): total for *series, start, total in rows}
+        of_day: dict[tuple[Any, ...], list[Event]] = defaultdict(list)
+        for event in events:
+            day = event.timestamp.astimezone(zone).date()
+            of_day[event.source[0], event.customer_id, event.metric_key, day].append(event)
+        unlike: Counter[datetime] = Counter()
+        for key, each in of_day.items():
+            if staged.get(key) != sum((event.quantity or Decimal(0) for event in each), Decimal(0)):
+                unlike.update(event.ingested_at for event in each if not event.is_alike)
+        return cls(Counter(event.ingested_at for event in events), unlike)
 
     def words(self) -> str:
         """The loads where there are several: ", of 2 loads: 593 of 2026-12-01 04:20:00 +00:00 and 3 of …"."""
