@@ -346,6 +346,16 @@ def hours(seed: int, first: int = 0) -> list[str]:
     return [f"c{customer},calls,{chance.randrange(1, 900)},{time}\n" for time in times for customer in range(3)]
 
 
+def constants(running: int, of: Callable[[int, int], int] = lambda customer, day: customer) -> list[str]:
+    """The same quantity of each of twelve customers in so many hours of each of ten days, else 0."""
+    each = [(customer, day, hour) for customer in range(1, 13) for day in range(1, 11) for hour in range(24)]
+    amounts = [of(customer, day) if hour < running else 0 for customer, day, hour in each]
+    return [
+        f"c{customer},calls,{amount},2026-10-{day:02}T{hour:02}:00:00Z\n"
+        for (customer, day, hour), amount in zip(each, amounts, strict=True)
+    ]
+
+
 @pytest.mark.parametrize(
     ("stored", "again", "rows"),
     [
@@ -360,6 +370,9 @@ def hours(seed: int, first: int = 0) -> list[str]:
             [f"c1,calls,288,2026-10-{day:02}\n" for day in range(1, 11)],
             0,
         ),
+        (constants(24), of_days(constants(24)), 0),
+        (constants(8), of_days(constants(8)), 0),  # the other hours have 0
+        (constants(24, lambda customer, day: day * day), of_days(constants(24, lambda customer, day: day * day)), 120),
     ],
 )
 def test_usage_by_the_hour_and_by_the_day_is_warned_of(load_again, stored, again, rows):
@@ -368,3 +381,28 @@ def test_usage_by_the_hour_and_by_the_day_is_warned_of(load_again, stored, again
     report = load_again.csv(as_file(again), timezone="UTC")
     assert (f"warning: {rows:,} rows have, by customer, metric and day, exactly the sums" in str(report)) == bool(rows)
     assert ("exactly the sums" in str(report)) == bool(rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "is_warned"),
+    [("server", "12", False), ("server", "11", True), ("interval", "hd", True), ("product_id", "pq", False)],
+)
+def test_usage_by_the_hour_of_another_server_than_by_the_day_brings_no_warning(load_again, column, values, is_warned):
+    for rows, value in zip((hours(1), of_days(hours(1))), values, strict=True):
+        head, *lines = as_file(rows).splitlines()
+        text = "\n".join([f"{head},{column}", *(f"{line},{value}" for line in lines), ""])
+        report = load_again.csv(text, timezone="UTC")
+    assert ("exactly the sums" in str(report)) == is_warned
+
+
+def test_what_the_warning_of_daily_sums_advises_keeps_other_metrics(load_again):
+    """It named customer_id alone, which deleted the other metrics, and advised then to load the hourly usage again."""
+    other = [row.replace("calls", "gb") for row in hours(2)]
+    load_again.csv(as_file(hours(1) + other), timezone="UTC")
+    daily = as_file(of_days(hours(1)))
+    columns = ["customer_id", "metric_key"]
+    assert " ".join(f"--replace-by {column}" for column in columns) in str(load_again.csv(daily, timezone="UTC"))
+    report = load_again.csv(daily, timezone="UTC", replace_by=columns)
+    assert (report.superseded, load_again.count()) == (720, 750)
+    assert "nothing in place" not in str(report)
+    assert "came in other loads" not in str(report)

@@ -196,14 +196,15 @@ def test_a_restated_export_with_credits_is_advised_to_replace_the_stored_one(loa
 def test_a_file_of_credits_does_not_replace_the_usage(load_again):
     """All usage of the month was deleted, and its total was below 0; of few customers alone it may be right."""
     load_again.csv(days(1))
-    with pytest.raises(LoadError, match=r"of 3 metrics of customers, such as -[\d.,]+ of calls .* without --replace"):
-        load_again.csv(days(-0.1, rows=20), replace_by=["plan"])
-    load_again.connection.rollback()
-    assert load_again.count() == 60
+    for credits_ in (days(-0.1, rows=20), days(0)):  # with 0: credits in cost alone
+        with pytest.raises(LoadError, match=r"of 3 metrics of customers, such as -?[\d.,]+ of calls .* without --repl"):
+            load_again.csv(credits_, replace_by=["plan"])
+        load_again.connection.rollback()
+        assert load_again.count() == 60
     restated = days(1.5).replace("\nc0,calls,", "\nc0,calls,-")
     report = load_again.csv(restated, replace_by=["plan"])
     assert report.superseded == 60
-    assert "warning: the file has less than 0 in all of 1 metric of customers" in str(report)
+    assert "warning: the file has 0 or less in all of 1 metric of customers" in str(report)
 
 
 LATE = "customer_id,metric_key,quantity,timestamp,plan\n" + "c1,calls,7,2026-09-09T07:11:00Z,pro\n" * 2
@@ -218,6 +219,27 @@ def test_superseded_events_of_another_file_are_said(load_again, again):
     assert report.superseded == (62 if report.loaded else 2)
     assert (", of 2 loads: 60 of 20" in str(report)) == bool(report.loaded)
     assert "warning: 2 superseded events came in other loads, and the file has none like it" in str(report)
+
+
+STORED = days(1) + days(2, rows=30).replace("calls", "gb").split("plan\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("again", "absent"),
+    [
+        (days(1.5), "gb (30 events, quantity 12,090)"),
+        (days(1.5, rows=30), "calls on 10 days from 2026-09-11 to 2026-09-20 (30 events, quantity 12,345); of gb (30 "),
+        ("\n".join(row for row in STORED.splitlines() if "c1" not in row), "calls of 1 customer (20 events, quant"),
+        ("\n".join(row for row in STORED.splitlines() if "-05T" not in row), None),  # a few rows of each metric
+        (STORED.replace("7", "8"), None),
+    ],
+)
+def test_superseded_metrics_customers_and_days_of_which_the_file_has_nothing_are_said(load_again, again, absent):
+    """A file of one metric, or of half a month, deleted the rest with a hint at late events."""
+    load_again.csv(STORED)
+    report = load_again.csv(again, replace_by=["plan"])
+    assert (f"the file has nothing in place of superseded events of {absent}" in str(report)) == bool(absent)
+    assert ("the file has nothing" in str(report)) == bool(absent)
 
 
 def test_an_export_of_several_files_is_replaced_without_a_warning(load_again):

@@ -24,7 +24,7 @@ from usage_explore.errors import LoadError
 from usage_explore.files.values import EARLIEST, LATEST, quoted
 from usage_explore.formatting import counted, span_in, zoned
 from usage_explore.load.moved_loads import MAX_APART, moved_loads
-from usage_explore.load.superseded_sums import ALIKE, Event, Loads, below_zero
+from usage_explore.load.superseded_sums import ALIKE, Event, Loads, absent, withdrawn
 from usage_explore.query import buckets
 from usage_explore.sql.identifiers import identifier
 
@@ -155,7 +155,7 @@ def replace_notes(sources: FileSources) -> Iterator[str]:
     """The note on what a load with these sources deletes; none without them."""
     if sources.months_of:
         words = replaced_words(sources.columns, sources.months_of, sources.zone)
-        of_others = "also those that other files brought, such as late ones"
+        of_others = "also of metrics and days that it lacks, and those that other files brought, such as late ones"
         yield f"--replace deletes the stored events that the file does not have, {words}; {of_others}"
 
 
@@ -164,7 +164,7 @@ class Superseded(NamedTuple):
 
     `kept` is the number of those of the months that are not, as they were loaded in another zone and are of others.
     `doubt` says why the months may be those of another zone than the file's, where no option names that. `loads` are
-    those of the deleted events, `below_zero` says which totals are now below 0.
+    those of the deleted events; `warnings` name totals that are now 0 or less, and what the file has nothing of.
     """
 
     events: int
@@ -173,13 +173,12 @@ class Superseded(NamedTuple):
     kept: int
     doubt: str = ""
     loads: Loads = Loads({}, {})
-    below_zero: str = ""
+    warnings: tuple[str, ...] = ()
 
     def notes(self, connection: Connection, table: sql.Identifier, span: Mapping[str, Any]) -> Iterator[str]:
-        """The warnings of totals below 0, of events that came in other loads, and of the kept events."""
+        """The `warnings`, and those of events that came in other loads, and of the kept events."""
+        yield from self.warnings
         yield from self.loads.warnings(connection, table, span)
-        if self.below_zero:
-            yield f"warning: {self.below_zero}, which its superseded events had: are they credits beside the usage?"
         if self.kept:
             yield (
                 f"warning: {counted(self.kept, 'stored event')} of these months, loaded in another time zone, would be"
@@ -247,8 +246,9 @@ def supersede(
     if len(starts) > 2:
         _check_edges(columns, spans, starts, deleted, zone)
     doubt = "" if not starts or moved else _doubt(connection, events, columns, spans, starts, deleted, zone)
-    gone = [Event(row[0], *row[3:8]) for row in superseded]
-    below = below_zero(connection, stage, gone)
+    gone = [Event((row[0], *row[8:]), row[1], *row[3:8]) for row in superseded]
+    source = source_texts("s", columns)
+    warnings = *withdrawn(connection, stage, gone), *absent(connection, stage, source, gone, zone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
@@ -257,7 +257,7 @@ def supersede(
         for organization_id, _, _, at, *_ in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return Superseded(len(superseded), ingested, words, kept, doubt, Loads.of(gone), below)
+    return Superseded(len(superseded), ingested, words, kept, doubt, Loads.of(connection, stage, gone, zone), warnings)
 
 
 def _value(alias: str, column: str) -> sql.Composable:

@@ -115,6 +115,23 @@ def test_usage_by_the_hour_and_by_the_day_is_one_finding(make: Make, is_daily_fi
     assert finding.quantity == sum(amounts[:240])
 
 
+def test_constant_or_other_usage_by_the_hour_and_by_the_day_is_no_finding(make: Make) -> None:
+    """Seats of a server by the hour and of another one by the day were signed off as usage that counts twice."""
+    rows = []
+    for who in (JUNE, SMALL):  # of one customer the quantities vary, of 12 metrics they do not
+        for metric in range(12):
+            each = [Decimal(metric + 1 if who == JUNE else 977 * (hour + 1) ** 2) for hour in range(240)]
+            fields = {"customer_id": who, "metric_key": f"m{metric}"}
+            for hour, quantity in enumerate(each):
+                rows.append(line(hour, quantity=quantity, dimensions={"ResourceId": "a"}, **fields))
+            resource = {"ResourceId": "a" if who == JUNE else "b"}
+            for hour in range(0, 240, 24):
+                total_of_day = sum(each[hour : hour + 24], Decimal(0))
+                rows.append(line(hour, loaded=SECOND, quantity=total_of_day, dimensions=resource, **fields))
+    findings = make(rows).validate(september(), checks=["look_alikes"]).findings
+    assert [finding for finding in findings if finding.kind == "aggregated"] == []
+
+
 def test_scattered_rows_of_one_load_are_one_finding(make: Make) -> None:
     """Restated rows of three customers, spread over 19 days, that arrived in one load."""
     hours = {JUNE: range(50, 460, 250), SMALL: range(0, 460, 30), LARGE: range(12, 460, 30)}

@@ -56,7 +56,7 @@ from usage_explore.validation.batches import (
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences, pair_counts
-from usage_explore.validation.checks.aggregated import AGGREGATED, aggregated_rows
+from usage_explore.validation.checks.aggregated import AGGREGATED, aggregated
 from usage_explore.validation.checks.loaded_again import (
     CUT,
     OTHER_ZONE,
@@ -317,7 +317,7 @@ def examine(examination: Examination) -> Outcome:
         found = copied(examination)
         if found:
             of_loads += examination.rows(copied_rows(table, period, found))
-        sums = list(examination.rows(aggregated_rows(table, period)))
+        sums = aggregated(examination)
         of_loads += sums
         loads |= {load for load, _ in found} | set(sums[0].loads if sums else ())
         of_loads += examination.rows(restated_rows(table, period, loads))
@@ -420,7 +420,8 @@ CHECK = Check(
         " are not counted as evidence: medium and high as restated ones",
         "aggregated": "rows of a load without keys whose sums by customer, metric and day are those of all other"
         f" events, on half of the days that both have, with {MIN_EVIDENCE} different sums of another number of"
-        " rows: medium and high as restated ones",
+        " rows, which no constants give; a load that has other values of a label than all other events of a customer's"
+        " metric is not compared there: medium and high as restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
