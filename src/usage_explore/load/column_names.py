@@ -62,8 +62,8 @@ NO_MEASURE_WORDS = frozenset((
     "id", "year", "month", "week", "day", "hour", "jahr", "monat", "woche", "annee", "mois", "ano", "mes", "anno",
     "mese", "jaar", "maand", "code", "status", "version", "specversion", "port", "zip", "plz", "price", "preis",
     "stuckpreis", "einzelpreis", "rate", "per", "percent", "ratio", "multiplier", "factor", "quota", "limit",
-    "latitude", "longitude", "index", "level", "priority", "discount", "rabatt", "tax", "mwst", "cause", "reason",
-    "sid", "uuid", "prix", "precio", "prezzo", "prijs",
+    "latitude", "longitude", "index", "level", "priority", "discount", "rabatt", "tax", "vat", "mwst",
+    "steuer", "tva", "iva", "btw", "cause", "reason", "sid", "uuid", "prix", "precio", "prezzo", "prijs",
 )) | NUMBER_WORDS  # fmt: skip
 LATER_TIME_WORDS = frozenset((
     "end", "ended", "ende", "fin", "fine", "einde", "finish", "finished", "until", "updated", "expires", "modified",
@@ -121,7 +121,7 @@ def words(name: str) -> list[str]:
 
 
 def _words_of(part: str) -> list[str]:
-    found = [_plain(word) for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
+    found = [_plain(word) for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part.replace("MwSt", "Mwst")))]
     compounds = {word: match.groups() for word in found if (match := _COMPOUND.fullmatch(word))}
     return [part for word in found for part in compounds.get(word, (word,)) if part]
 

@@ -760,7 +760,7 @@ def test_numbers_of_events_and_days_are_read_as_gateways_in_other_languages_writ
         ("events;Menge;Verbrauch", ["1;2,5;3", "1;;3"], "columns 'Menge' and 'Verbrauch' not compared"),
         ("quantity;Dauer", ["1;1.5", "1;2"], ""),
         ("quantity;Aufrufe", ["1;3", "1;x"], ""),
-        ("quantity;Kundennr;Preis;leer", ["1;3;1.5;", "1;3;2;"], ""),
+        ("quantity;Kundennr;Preis;MwSt;leer", ["1;3;15;19;", "1;3;2;7;"], ""),
         ("events;quantity;cost;currency;Aufrufe;Kosten", ["1;2;3;EUR;4;5"], ""),
     ],
 )
