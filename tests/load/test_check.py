@@ -568,7 +568,9 @@ def test_a_metric_in_german(tmp_path, name):
     assert {f"metric_key={name}", "quantity=Menge", "customer_id=Kunde"} <= words
 
 
-@pytest.mark.parametrize("name", ["Artikelnr", "Rechnungsnummer", "zipcode", "Error Code", "orderid", "Phone No"])
+@pytest.mark.parametrize(
+    "name", ["Artikelnr", "Rechnungsnummer", "zipcode", "Error Code", "orderid", "Phone No", "MwSt"]
+)
 def test_columns_of_numbers_that_name_something_are_no_measures(tmp_path, name):
     found, _ = proposed(tmp_path, f"Customer,Date,{name},Calls\na,{TIME},5,2\n")
     assert [total.name for total in found.totals] == ["Calls"]

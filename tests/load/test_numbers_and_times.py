@@ -13,6 +13,7 @@ import pytest
 from support.small_table import workbook
 from support.waiting import PATIENCE
 from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.files.decimal_marks import OpenPoints
 from usage_explore.files.values import InvalidValue
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.times import TimeReader
@@ -69,6 +70,8 @@ def test_a_number_that_may_mean_two_things_is_refused(text, decimal, reason):
         "customer_id\tmetric_key\tquantity\ttimestamp\tprice\na\tm\t1.200\t2026-01-01T00:00:00Z\t0,0042\n",
         "customer_id\tmetric_key\tquantity\ttimestamp\na\tm\t1.200\t2026-01-01T00:00:00Z\n",
         "customer_id|metric_key|quantity|timestamp\na|m|1.200|2026-01-01T00:00:00Z\n",
+        "customer_id;metric_key;quantity;timestamp;price\na;m;1.200;2026-01-01T00:00:00Z;0,0042\n"
+        "b;m;12345;2026-01-02T00:00:00Z;0,5\n",
         workbook({"S": [[*EVENT.strip().split(",")], ["a", "m", "1.200", "2026-01-01T00:00:00Z"]]}),
     ],
 )
@@ -81,7 +84,29 @@ def test_a_point_that_may_separate_thousands_is_refused_without_a_decimal_mark(l
     assert load_again.rows("quantity")[0] == (quantity,)
 
 
-@pytest.mark.parametrize("other", ["0.125", "1.25", "1000.125"])
+@pytest.mark.parametrize(
+    ("numbers", "is_open"),
+    [
+        ("1.250 999", True),
+        ("1.250 0 012345 - 12a45", True),
+        ("198.218 214563", False),
+        ("-198.218 -214563", False),
+        ("214563 198.218 2.000.000", False),
+        ("12.345 1234", True),  # in Spanish and Polish the mark begins with five digits
+        ("12.345 1234 1.250", False),
+        ("1.250 1250", False),
+    ],
+)
+def test_a_number_without_a_thousands_mark_says_that_points_are_none(numbers: str, is_open: bool) -> None:
+    """214563 beside 198.218 was no answer to whether its point separates thousands, and the file was refused."""
+    points = OpenPoints(["menge"])
+    for line, number in enumerate(numbers.split(), 2):
+        points.see("menge", line, number)
+    assert bool(points.question("fields are separated by semicolons")) == is_open
+    assert points.question("a column has decimal commas", has_commas=True)
+
+
+@pytest.mark.parametrize("other", ["0.125", "1.25", "1000.125", "214563"])
 def test_a_number_that_only_a_decimal_point_explains_decides_for_its_column(load_again, other):
     rows = f"a;m;1.200;2026-01-01T00:00:00Z\nb;m;{other};2026-01-02T00:00:00Z\n"
     load_again.csv("customer_id;metric_key;quantity;timestamp\n" + rows)

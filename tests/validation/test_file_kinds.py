@@ -34,6 +34,8 @@ from usage_explore.validation.file_kinds import kinds_of, read_names, recognized
         ("customer,metric,qty", ()),
         ("Kunde,Metrik,Menge,Betrag,Währung", ("invoices",)),
         ("Datum,Metrik,Menge", ("control",)),
+        ("Datum,Metrik,Anzahl", ("control",)),
+        ("Kunde,Metrik,Anzahl", ("invoices",)),
         ("Kunde,Währung", ("wallets",)),
         ("customer_id,amount", ("invoices",)),
         ("a,b", ()),

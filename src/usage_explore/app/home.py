@@ -93,7 +93,7 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
             text = unseen.sentence(kept.unseen, whole.files, zone)
             st.warning(markdown.plain(text), icon=":material/warning:")
         if given := kept_runs.with_files(whole):
-            st.caption(markdown.plain(f"Found{given}: drop the same files on Validate to see every finding."))
+            st.caption(markdown.plain(f"Found{given}: drop the same files on Validate to see what this run found."))
     if narrowed is not None:
         pinned = kept_runs.pinned_view(narrowed, view.timezone)
         filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))

@@ -39,7 +39,9 @@ MAX_METRIC_BYTES = 1_024
 MAX_KEY_BYTES = 4_096
 """Bytes of a text in a file of which only keys and numbers are read, which are kept in memory."""
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DATE = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)", re.ASCII)
+_DOTTED_DATE = re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})", re.ASCII)
+"""A date of which the day is first, as in `load`."""
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 
@@ -238,16 +240,16 @@ def uuid(raw: object) -> UUID:
 
 
 def edge(raw: object) -> Edge:
-    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
+    """A date (also text, as 2026-10-01 or 1.10.2026, or a midnight without a zone), else an instant with an offset."""
     if isinstance(raw, datetime):
         if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
             return raw.date()
     elif isinstance(raw, date):
         return raw
     text = raw.strip() if isinstance(raw, str) else raw
-    if isinstance(text, str) and _DATE.fullmatch(text):
+    if isinstance(text, str) and (match := _DATE.fullmatch(text) or _DOTTED_DATE.fullmatch(text)):
         try:
-            return date.fromisoformat(text)
+            return date(int(match["year"]), int(match["month"]), int(match["day"]))
         except ValueError:
             raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
     try:

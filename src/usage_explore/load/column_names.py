@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -61,8 +62,8 @@ NO_MEASURE_WORDS = frozenset((
     "id", "year", "month", "week", "day", "hour", "jahr", "monat", "woche", "annee", "mois", "ano", "mes", "anno",
     "mese", "jaar", "maand", "code", "status", "version", "specversion", "port", "zip", "plz", "price", "preis",
     "stuckpreis", "einzelpreis", "rate", "per", "percent", "ratio", "multiplier", "factor", "quota", "limit",
-    "latitude", "longitude", "index", "level", "priority", "discount", "rabatt", "tax", "mwst", "cause", "reason",
-    "sid", "uuid", "prix", "precio", "prezzo", "prijs",
+    "latitude", "longitude", "index", "level", "priority", "discount", "rabatt", "tax", "vat", "mwst",
+    "steuer", "tva", "iva", "btw", "cause", "reason", "sid", "uuid", "prix", "precio", "prezzo", "prijs",
 )) | NUMBER_WORDS  # fmt: skip
 LATER_TIME_WORDS = frozenset((
     "end", "ended", "ende", "fin", "fine", "einde", "finish", "finished", "until", "updated", "expires", "modified",
@@ -79,11 +80,13 @@ _ENGLISH = frozenset((
     "volume", "consumption",
 ))  # fmt: skip
 _COUNTS = frozenset(("anzahl", "aantal"))
+_EVENT_WORDS = frozenset(("events", "ereignisse", "evenements", "eventos", "eventi", "gebeurtenissen"))
+_WORDS_BESIDE_EVENTS = NUMBER_WORDS | _COUNTS | {"count", "nombre", "nb", "num", "of", "de", "der", "d", "di", "van"}
 _MEANINGS: Mapping[str, frozenset[str]] = {
     "customer_id": (SURE_CUSTOMER_WORDS | {"kunden"}) - _ENGLISH,
     "metric_key": frozenset(("metrik", "metrique", "metrica", "metriek")),
     "quantity": QUANTITY_WORDS - _ENGLISH,
-    "events": _COUNTS,
+    "events": _COUNTS | _EVENT_WORDS,
     "amount": frozenset(("betrag", "montant", "importe", "importo", "bedrag")),
     "currency": CURRENCY_WORDS - {"currency"},
     "day": frozenset(("datum", "tag", "fecha")),
@@ -118,7 +121,7 @@ def words(name: str) -> list[str]:
 
 
 def _words_of(part: str) -> list[str]:
-    found = [_plain(word) for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
+    found = [_plain(word) for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part.replace("MwSt", "Mwst")))]
     compounds = {word: match.groups() for word in found if (match := _COMPOUND.fullmatch(word))}
     return [part for word in found for part in compounds.get(word, (word,)) if part]
 
@@ -128,21 +131,33 @@ def _plain(word: str) -> str:
     return "".join(letter for letter in unicodedata.normalize("NFD", word.lower()) if letter.isalpha())
 
 
-def meant_columns(names: Iterable[str], columns: Iterable[str]) -> dict[str, str]:
-    """Of the columns of a file for a validation, those that one name alone means in another language, with that name.
+def meant_columns(names: Iterable[str], columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The columns of a file for a validation that a name, and no other of the file, means in another language.
+
+    Several where a name does not say which: Anzahl is a number of events beside a quantity.
 
     >>> meant_columns(["Kunden-Nr.", "Menge", "Betrag (EUR)"], ["customer_id", "quantity", "amount"])
-    {'customer_id': 'Kunden-Nr.', 'quantity': 'Menge'}
+    {'Kunden-Nr.': ('customer_id',), 'Menge': ('quantity',)}
+    >>> meant_columns(["Menge", "Anzahl"], ["events", "quantity"]), meant_columns(["Anzahl"], ["events", "quantity"])
+    ({'Menge': ('quantity',), 'Anzahl': ('events',)}, {'Anzahl': ('events', 'quantity')})
     """
-    meant: dict[str, list[str]] = {}
     columns = [column for column in columns if column in _MEANINGS]
-    for name in names:
-        own = {*words(name)}
-        own -= ID_WORDS if own & _MEANINGS["customer_id"] else set()
-        means = [column for column in columns if own and own <= _MEANINGS[column]]
-        for column in means:
-            meant.setdefault(column, []).append(name if len(means) == 1 else "")
-    return {column: names[0] for column, names in meant.items() if len(names) == 1 and names[0]}
+    found = {name: [column for column in columns if _means(name, column)] for name in names}
+    sure = {means[0] for means in found.values() if len(means) == 1}
+    found = {
+        name: means if len(means) == 1 else [one for one in means if one not in sure] for name, means in found.items()
+    }
+    taken = Counter(column for means in found.values() for column in means)
+    return {name: tuple(means) for name, means in found.items() if means and all(taken[one] == 1 for one in means)}
+
+
+def _means(name: str, column: str) -> bool:
+    own, meaning = {*words(name)}, _MEANINGS[column]
+    if column == "events" and own & _EVENT_WORDS:
+        own -= _WORDS_BESIDE_EVENTS
+    if column == "customer_id" and own & meaning:
+        own -= ID_WORDS
+    return bool(own) and own <= meaning
 
 
 def codes_of_name(name: str) -> list[str]:

@@ -107,8 +107,8 @@ _DECIMAL_COMMA = re.compile(r"[+-]?(?![1-9]\d{0,2},\d{3}$)\d*,\d+", re.ASCII)
 class DecimalMarks:
     """Refuses a file without a stated decimal mark in which the points of a column of numbers may separate thousands.
 
-    That is so where each of the column's numbers with a point looks like 1.200, and the source says that points may
-    (`why`), or the file has decimal commas in its first rows.
+    That is so where each of the column's numbers with a point looks like 1.200, none such as 12345 is without one, and
+    the source says that points may (`why`); or the file has decimal commas in its first rows.
     """
 
     def __init__(self, mapper: RowMapper, why: str) -> None:
@@ -122,7 +122,7 @@ class DecimalMarks:
         """Look at a row. Whether further rows matter."""
         for source in self._points.columns:
             self._points.see(source, line, _value(record, source))
-        if not self._why and self._rows < MAX_ROWS_SEARCHED:
+        if self._rows < MAX_ROWS_SEARCHED:
             self._rows += 1
             for name, raw in record.items():
                 if type(raw) is str and "," in raw and _DECIMAL_COMMA.fullmatch(bare_number(raw)):
@@ -140,7 +140,7 @@ class DecimalMarks:
         if commas:
             name, line, raw = commas[0]
             why = f"{name!r} has decimal commas (line {line:,}: {raw!r})"
-        if why and (question := self._points.question(why)):
+        if why and (question := self._points.question(why, has_commas=bool(commas))):
             raise LoadError(
                 f"{path_text(path)}: {question}; name the mark: --decimal , where the point separates thousands,"
                 " --decimal . where it is the decimal mark"

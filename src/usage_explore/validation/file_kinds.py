@@ -124,7 +124,7 @@ def kinds_of(columns: Iterable[str]) -> tuple[FileKind, ...]:
     """The kinds that a file with these columns may be of."""
     columns = tuple(columns)
     words = {re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns}
-    words |= meant_columns(columns, _NAMED).keys()
+    words |= {meant[0] for meant in meant_columns(columns, _NAMED).values()}
     possible = [kind for kind in FILE_KINDS if all(words & columns for columns in _REQUIRED[kind])]
     decided = [kind for kind in possible if words & _DECIDING[kind]]
     if decided:

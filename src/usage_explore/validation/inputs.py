@@ -176,7 +176,8 @@ def _preferences(unit: str, entries: Iterable[tuple[int, object, object]]) -> Pr
 def _preference_columns(names: Iterable[str]) -> tuple[str, str]:
     """What the source calls the customer's and the currency's column. Raises `QueryError`."""
     names = tuple(names)
-    given = meant_columns(names, _PREFERENCE_COLUMNS) | {name.strip().lower(): name for name in names}
+    given = {column: name for name, (column, *_) in meant_columns(names, _PREFERENCE_COLUMNS).items()}
+    given |= {name.strip().lower(): name for name in names}
     columns, faults = [], []
     for name, words in _PREFERENCE_COLUMNS.items():
         present = [given[word] for word in words if word in given]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -19,7 +21,9 @@ from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.decimal_marks import OpenPoints
 from usage_explore.files.tables import Records, counted_commas, open_points
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
-from usage_explore.load.column_names import meant_columns
+from usage_explore.formatting import listed
+from usage_explore.load.column_names import COST_WORDS, NO_MEASURE_WORDS, meant_columns, words
+from usage_explore.load.numbers import number_reader
 from usage_explore.query import validators
 from usage_explore.validation.periods import currency_code
 
@@ -36,6 +40,55 @@ class Column(NamedTuple):
     read: Callable[[object], Any]
     aliases: tuple[str, ...] = ()
     is_exact: bool = False
+
+
+class LeftOut:
+    """Of the columns that a table ignores, those of numbers that may be one that it lacks.
+
+    Without a quantity that is any number, without a number of events any whole one from 0, without a cost or an amount
+    one that the column's name says to be one.
+    """
+
+    def __init__(self, ignored: Iterable[str], lacking: AbstractSet[str]) -> None:
+        self._is_any, self._is_whole = "quantity" in lacking, "events" in lacking
+        self._costs = {name for name in ignored if lacking & {"cost", "amount"} and _is_cost(name)}
+        measures = {name for name in ignored if not {*words(name)} & NO_MEASURE_WORDS}
+        self._has_numbers = dict.fromkeys(measures if self._is_any or self._is_whole else self._costs, False)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that may be such ones, or are."""
+        return tuple(self._has_numbers)
+
+    def see(self, record: Mapping[str, Any]) -> None:
+        """Look at a line of the table."""
+        for name in self.columns:
+            if is_blank(raw := record.get(name)):
+                continue
+            if self._fits(name, raw):
+                self._has_numbers[name] = True
+            else:
+                del self._has_numbers[name]
+
+    def _fits(self, name: str, raw: object) -> bool:
+        for read in _NUMBERS:
+            with suppress(InvalidValue):
+                number = Decimal(read(raw))
+                return self._is_any or name in self._costs or (number >= 0 and number == number.to_integral_value())
+        return False
+
+    def note(self) -> str:
+        """That they were not compared; blank without any."""
+        left = [validators.shorten(name) for name, has_numbers in self._has_numbers.items() if has_numbers]
+        return f"{'columns' if left[1:] else 'column'} {listed(left, most=20)} not compared" if left else ""
+
+
+_NUMBERS = (number_reader(None), number_reader("."), number_reader(","))
+
+
+def _is_cost(name: str) -> bool:
+    own = words(name)
+    return any(word.endswith(tuple(COST_WORDS)) for word in own) and not {*own} & NO_MEASURE_WORDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +111,11 @@ class Columns:
         known: dict[str, str] = {}
         ignored: list[str] = []
         faults: list[Fault] = []
-        words = [(name, re.sub(r"[\s-]+", "_", name.strip().lower())) for name in records.names]
-        given = {names[word] for _, word in words if word in names}
-        others = [name for name, word in words if word not in names]
-        meant = {name: column for column, name in meant_columns(others, {*self.columns} - given).items()}
-        for name, word in words:
+        spelled = [(name, re.sub(r"[\s-]+", "_", name.strip().lower())) for name in records.names]
+        given = {names[word] for _, word in spelled if word in names}
+        others = [name for name, word in spelled if word not in names]
+        meant = meant_columns(others, (column for column in self.columns if column not in given))
+        for name, word in spelled:
             column = names.get(word)
             if column in known:
                 faults.append(
@@ -72,15 +125,20 @@ class Columns:
                 )
             elif column is not None:
                 known[column] = name
+            elif name in meant and len(meant[name]) > 1:
+                faults.append(
+                    self._fault(f"column {validators.shorten(name)} may be {' or '.join(meant[name])}; name it so")
+                )
             elif name in meant:
-                known[meant[name]] = name
+                known[meant[name][0]] = name
             elif (near := get_close_matches(word[:100], names, n=1, cutoff=_MIN_SIMILARITY)) and names[
                 near[0]
             ] not in given:
                 faults.append(self._fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
             else:
                 ignored.append(name)
-        lacking = [any_of for any_of in self.required if not {*any_of} & set(known)]
+        found = {*known, *(column for columns in meant.values() for column in columns)}
+        lacking = [any_of for any_of in self.required if not {*any_of} & found]
         faults += [self.missing(any_of, ignored if any_of is lacking[-1] else None) for any_of in lacking]
         faults += [
             self._fault(
@@ -94,16 +152,26 @@ class Columns:
             raise QueryError(faults)
         return known, tuple(ignored)
 
+    def left_out(self, known: Iterable[str], ignored: Iterable[str]) -> LeftOut:
+        """The columns of those `ignored` that may be one of exact numbers that is not `known`."""
+        return LeftOut(ignored, {name for name, column in self.columns.items() if column.is_exact} - {*known})
+
     def lines(
-        self, records: Records, known: Mapping[str, str], most: int, chains: Mapping[str, Sequence[str]] | None = None
+        self,
+        records: Records,
+        known: Mapping[str, str],
+        most: int,
+        chains: Mapping[str, Sequence[str]] | None = None,
+        left_out: LeftOut | None = None,
     ) -> list[tuple[Any, ...]]:
         """The number and the values of all lines but blank ones; None for a blank value.
 
         `chains` are by name the source's columns of which the first that is not blank has the value, in place of the
-        one of `known`. Raises `QueryError` for faulty lines, and for more than `most` lines.
+        one of `known`. Raises `QueryError` for faulty lines, and for more than `most` lines. `left_out` sees the lines.
         """
         sources = {name: (source,) for name, source in known.items()} | {**(chains or {})}
-        records.only(dict.fromkeys(column for chain in sources.values() for column in chain))
+        left_out = left_out or LeftOut((), set())
+        records.only(dict.fromkeys((*(column for chain in sources.values() for column in chain), *left_out.columns)))
         readers = [(sources.get(name, ()), name, _interned(column.read)) for name, column in self.columns.items()]
         lines: list[tuple[Any, ...]] = []
         faults: list[Fault] = []
@@ -116,6 +184,7 @@ class Columns:
                 continue
             for column in points.columns if records.why_thousands else ():
                 points.see(column, number, (record or {}).get(column))
+            left_out.see(record or {})
             values, errors = ((), [unreadable or ""]) if record is None else self._values(record, readers)
             if errors:
                 faulty += 1

@@ -785,8 +785,11 @@ def test_the_headline_says_what_is_not_checked_and_the_reconciliation_reads_the_
     lines = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1\n"
     app.session_state[dropped_key("invoices", Period.from_params(LINK))] = File("lines.csv", lines.encode())
     assert ":orange[Not checked]" in said(opened(app, {}))
-    app.session_state[dropped_key("prices", Period.from_params(LINK))] = File("book.toml", BOOK)
     app.session_state["validate_tab"] = "Reconciliation"
+    opened(app, {})
+    (warning,) = [warning.value for warning in app.warning if "Nothing wrong among 2 things" in warning.value]
+    assert "Amounts not checked" in warning
+    app.session_state[dropped_key("prices", Period.from_params(LINK))] = File("book.toml", BOOK)
     opened(app, {})
     assert "Nothing wrong among 1 things" in said(app)
     assert ":orange[Not checked]" not in said(app)

@@ -71,11 +71,15 @@ def days(finding: Finding) -> tuple[date, date]:
 
 def test_totals_that_match_are_counted_and_said(make: Make) -> None:
     events = usage()
-    result = examine(make(events), NAME, september(), control=counted(events))
+    store, totals = make(events), counted(events)
+    result = examine(store, NAME, september(), control=totals)
     assert result.is_clean
     assert result.outcome is not None
     assert result.outcome.looked_at == 30
-    assert result.outcome.note.startswith("30 of 30 control totals match")
+    assert (result.outcome.note[:31], result.outcome.unchecked) == ("30 of 30 control totals match, ", "")
+    left = examine(store, NAME, september(), control=totals.rename(columns={"events": "Aufrufe"})).outcome
+    assert left is not None
+    assert left.unchecked == "column 'Aufrufe' not compared"
 
 
 def test_a_loss_on_some_days_is_one_finding_with_its_events(make: Make) -> None:
@@ -719,12 +723,53 @@ def test_the_largest_and_smallest_numbers_are_compared_and_shown(
         (["day", "metric", "evnts"], "column 'evnts' is unknown, did you mean events?"),
         (["day", "events", "MeterName"], "there is no column metric_key; name it so, instead of 'MeterName'"),
         (["day", "date", "events"], "column 'date' is day, as is 'day'"),
+        (["Datum", "Metrik", "Anzahl"], "column 'Anzahl' may be events or quantity; name it so"),
+        (["Datum", "Metrik", "Aantal", "cost", "currency"], "column 'Aantal' may be events or quantity; name it so"),
     ],
 )
 def test_columns_that_are_missing_or_misspelt_are_errors(columns: list[str], message: str) -> None:
     with pytest.raises(QueryError) as caught:
         read_control(pd.DataFrame([["x"] * len(columns)], columns=columns))
     assert any(fault.message.startswith(message) for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    "count", ["Ereignisse", "Anzahl Ereignisse", "Nombre d'événements", "Number of events", "Anzahl"]
+)
+def test_numbers_of_events_and_days_are_read_as_gateways_in_other_languages_write_them(
+    tmp_path: Path, count: str
+) -> None:
+    """The events were ignored beside a quantity, and each line with a day of German form was refused."""
+    path = tmp_path / "totals.csv"
+    path.write_text(f"Datum;Metrik;{count};Menge\n1.10.2026;m;12;1.5\n31.10.2026;m;3;2\n")
+    control = read_control(path)
+    assert [(line.day.day, line.events, line.quantity) for line in control.lines] == [
+        (1, 12, Decimal("1.5")),
+        (31, 3, Decimal(2)),
+    ]
+    assert (control.ignored, control.left_out) == ((), "")
+    path.write_text(f"Datum;Metrik;{count};Menge\n31.9.2026;m;12;1.5\n")
+    with pytest.raises(QueryError, match=r"line 2: day: '31\.9\.2026' is not a date that exists"):
+        read_control(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "left_out"),
+    [
+        ("quantity;Aufrufe;Kosten;Notiz", ["1.5;3;1,50;4a", "2;4;2;"], "columns 'Aufrufe' and 'Kosten' not compared"),
+        ("events;Menge;Verbrauch", ["1;2,5;3", "1;;3"], "columns 'Menge' and 'Verbrauch' not compared"),
+        ("quantity;Dauer", ["1;1.5", "1;2"], ""),
+        ("quantity;Aufrufe", ["1;3", "1;x"], ""),
+        ("quantity;Kundennr;Preis;MwSt;leer", ["1;3;15;19;", "1;3;2;7;"], ""),
+        ("events;quantity;cost;currency;Aufrufe;Kosten", ["1;2;3;EUR;4;5"], ""),
+    ],
+)
+def test_an_ignored_column_that_may_be_a_total_is_said(
+    tmp_path: Path, columns: str, values: list[str], left_out: str
+) -> None:
+    path = tmp_path / "totals.csv"
+    path.write_text("\n".join((f"day;metric;{columns}", *(f"2026-10-01;m;{line}" for line in values))))
+    assert read_control(path).left_out == left_out
 
 
 def test_a_column_beside_the_one_that_its_name_is_like_is_no_misspelling() -> None:

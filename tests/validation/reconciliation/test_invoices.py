@@ -365,7 +365,9 @@ def test_names_of_columns_that_load_proposes_are_read(tmp_path: Path) -> None:
     (line,) = read_invoices(written(tmp_path, "Kunden-Nr.;Metrik;Anzahl;Betrag;Währung;Notiz\n7;m;3;1.5;EUR;x\n")).lines
     assert (line.metric_key, line.quantity, line.amount, line.currency) == ("m", 3, Decimal("1.5"), "EUR")
     given = read_invoices(written(tmp_path, "customer_id;metric_key;quantity;Menge\n7;m;3;4\n"))
-    assert (given.lines[0].quantity, given.ignored) == (3, ("Menge",))
+    assert (given.lines[0].quantity, given.ignored, given.left_out) == (3, ("Menge",), "")
+    given = read_invoices(written(tmp_path, "Kunde;Metrik;Menge;Nettobetrag;Kostenstelle;MwSt\n7;m;3;4,50;12;1\n"))
+    assert given.left_out == "column 'Nettobetrag' not compared"
     assert faults(written(tmp_path, "Kunde;Menge;Anzahl;Dienst\nx;1;2;y\n")) == [
         "there is no column quantity",
         "there is no column metric_key nor price_key; name it so, instead of 'Menge' or 'Anzahl' or 'Dienst'",

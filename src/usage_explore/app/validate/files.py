@@ -266,6 +266,7 @@ def _outcome(view: ValidateView, result: Result) -> None:
             sentence(f"Not checked: {result.skipped}.")
         return
     among = result.check.counted(outcome.looked_at)
+    unchecked = f"{outcome.unchecked[:1].upper()}{outcome.unchecked[1:]}." if outcome.unchecked else ""
     if outcome.findings:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             number = formatting.counted(len(outcome.findings), "finding")
@@ -277,10 +278,12 @@ def _outcome(view: ValidateView, result: Result) -> None:
                 icon=":material/arrow_forward:",
                 on_click=lambda: _show(view, result.check.name),
             )
-        if outcome.note:
-            st.caption(markdown.plain(outcome.note))
+        if outcome.note or unchecked:
+            st.caption(markdown.plain(f"{unchecked} {outcome.note}".strip()))
     elif outcome.reported_by:
         sentence(f"No finding of its own among {among}. {outcome.note}")
+    elif unchecked:
+        st.warning(markdown.plain(f"Nothing wrong among {among}. {unchecked} {outcome.note}"), icon=":material/rule:")
     else:
         st.success(markdown.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
 

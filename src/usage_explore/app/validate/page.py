@@ -273,7 +273,9 @@ def _headline(with_files: ValidationWithFiles, review: Review, now: datetime) ->
                 "The Checks tab says why, or what each of them needs.",
             )
         if validation.unchecked:
-            headline_number(":orange[Not checked]", "amounts", f"{'; '.join(validation.unchecked).capitalize()}.")
+            unchecked = "; ".join(validation.unchecked)
+            of_what = "columns" if "column" in unchecked else "amounts"
+            headline_number(":orange[Not checked]", of_what, f"{unchecked[:1].upper()}{unchecked[1:]}.")
         headline_number(
             formatting.short(validation.totals.events),
             "events checked" if validation.totals.events != 1 else "event checked",

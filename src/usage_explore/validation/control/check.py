@@ -146,6 +146,7 @@ def examine(examination: Examination) -> Outcome:
             )
         ),
         is_partial=bool(compared.uncounted or compared.unlisted_days),
+        unchecked=control.left_out,
     )
 
 

@@ -3,7 +3,7 @@
 Columns in any order; upper or lower case; spaces or hyphens for underscores. Other names are those of gateways' exports
 and of the FinOps FOCUS specification (https://focus.finops.org), whose charge periods are spans of time:
 
-    day           required  date; or, with `until`, the start of a span; date, period_start, ChargePeriodStart
+    day           required  date, also 1.10.2026; with `until`, start of a span; date, period_start, ChargePeriodStart
     until                   end of the span: a time, a date, or the day itself; period_end, ChargePeriodEnd
     metric_key    required with events or quantity; metric, SkuMeter, in a FOCUS bill else ServiceName and so on
     customer_id             UUID, or its text in files that were loaded; customer
@@ -68,10 +68,11 @@ class ControlLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlTotals:
-    """Control totals; `ignored` are the source's unknown columns."""
+    """Control totals; `ignored` are the source's unknown columns, `left_out` which of them may be further totals."""
 
     lines: tuple[ControlLine, ...]
     ignored: tuple[str, ...] = ()
+    left_out: str = ""
 
     @property
     def ids(self) -> Iterator[UUID | None]:
@@ -100,12 +101,13 @@ def read_control(source: ControlSource) -> ControlTotals:
         chains = _focus_chains(records.names)
         if "metric_key" not in {*columns, *chains} and "cost" not in columns:
             raise QueryError([_TABLE.missing(("metric_key",), ignored)])
-        lines = tuple(ControlLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES, chains))
+        left_out = _TABLE.left_out(columns, () if chains else ignored)
+        lines = tuple(ControlLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES, chains, left_out))
         used = {column for chain in chains.values() for column in chain}
         ignored = tuple(name for name in ignored if name not in used)
     if not lines:
         raise QueryError([Fault(PARAMETER, "there are no lines; give the totals of the period, or leave them out")])
-    return ControlTotals(lines=lines, ignored=ignored)
+    return ControlTotals(lines=lines, ignored=ignored, left_out=left_out.note())
 
 
 def _focus_chains(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

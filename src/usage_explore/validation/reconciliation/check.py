@@ -238,7 +238,7 @@ def examine(examination: Examination) -> Outcome:
         ),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
-        unchecked="; ".join(filter(None, (amounts_left, _without_currency(lines)))),
+        unchecked="; ".join(filter(None, (invoices.left_out, amounts_left, _without_currency(lines)))),
         note=" ".join(
             (
                 *_compared_notes(examination, invoices, lines, rows),

@@ -89,13 +89,15 @@ class InvoiceLine(NamedTuple):
 class Invoices:
     """The lines of invoices.
 
-    `columns` are the `KEY_COLUMNS` that any line has a value in, `ignored` the source's unknown columns. `tolerance` is
-    the largest difference between invoiced and used quantity that still matches.
+    `columns` are the `KEY_COLUMNS` that any line has a value in, `ignored` the source's unknown columns, `left_out`
+    says which of them may be amounts. `tolerance` is the largest difference between invoiced and used quantity that
+    still matches.
     """
 
     lines: tuple[InvoiceLine, ...]
     columns: tuple[str, ...]
     ignored: tuple[str, ...] = ()
+    left_out: str = ""
     tolerance: Decimal = Decimal(0)
 
     @property
@@ -129,11 +131,12 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
     allowed = _tolerance(tolerance)
     with opened(source, PARAMETER) as records:
         columns, ignored = _TABLE.known(records)
-        lines = tuple(InvoiceLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES))
+        left_out = _TABLE.left_out(columns, ignored)
+        lines = tuple(InvoiceLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES, left_out=left_out))
     if not lines:
         raise QueryError([Fault(PARAMETER, "there are no lines; give the invoices of the period, or leave them out")])
     keys = tuple(name for name in KEY_COLUMNS if any(getattr(line, name) is not None for line in lines))
-    return Invoices(lines=lines, columns=keys, ignored=ignored, tolerance=allowed)
+    return Invoices(lines=lines, columns=keys, ignored=ignored, left_out=left_out.note(), tolerance=allowed)
 
 
 def last_decimal(amount: Decimal, currency: str, is_whole: bool = False) -> Decimal:
