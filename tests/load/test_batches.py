@@ -104,7 +104,7 @@ def test_columns_of_like_values_are_what_their_rows_are(name: str, texts: list[s
 
 
 def test_every_character_is_stored_as_it_is(load):
-    texts = ["a\tb", "back\\slash", "line\nbreak", "c\rd", "\\N", "é😀", "\\.", "tab\\\t"]
+    texts = ["a\tb", "back\\slash", "line\nbreak", "c\rd", "\\N", "é😀", "\\.", "tab\\\tend"]
     lines = "".join(
         f'"{text}",k{n},"{{""t"": ""{n}\\\\x""}}",c,1,2026-01-31T08:00:00Z\n' for n, text in enumerate(texts)
     )
