@@ -74,7 +74,7 @@ class Decisions(SavedViews, Rates):
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, now):
             key = period_key(validation.period)
             before = runs.runs(kept, own, key, validation.now, MAX_COMPARED_RUNS)
-            latest = runs.runs(kept, own, key, most=MAX_COMPARED_RUNS)
+            latest = runs.compared(kept, own, key, validation.period.span)
         with self._recorded(DECISIONS, own) as (_, kept, own, now):
             made = decisions.decisions(kept, own)
         return review(validation, before, made, now, latest)
@@ -123,6 +123,15 @@ class Decisions(SavedViews, Rates):
             raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
             return runs.runs(kept, own, period, most=most, within=span, whole=whole, examined=examined)
+
+    def compared_runs(self, period: str, within: tuple[datetime, datetime]) -> list[Run]:
+        """The newest 20 runs of a `Run.period`, whose window is `within`, and 20 with files that examined it, too.
+
+        See `records.runs.related`. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        span = _within(within)
+        with self._recorded(RUNS) as (_, kept, own, _):
+            return runs.compared(kept, own, period, span)
 
     def closest_run(self, within: tuple[datetime, datetime], filters: Params = ()) -> Run | None:
         """The kept run that examined most of a half-open span of time, of several by most checks; None without any.
