@@ -174,6 +174,47 @@ def test_only_findings_of_checks_that_were_asked_for_and_lack_a_file_cannot_be_s
             assert f"cannot be shown without {file}: the run by" in review.unseen_sentence(SEPTEMBER.zone)
 
 
+def test_findings_of_the_month_by_another_zone_and_of_the_whole_organization_stay_open(
+    events_database_url: str, tmp_path: Path
+) -> None:
+    """The month by the days of UTC, and a customer's alone, had "0 high open" beside the run with the files."""
+    book, wrong, right = (tmp_path / f"{name}.csv" for name in ("book", "wrong", "right"))
+    book.write_text("metric_key,unit_amount,currency\ncalls,0.10,USD\n")
+    for path, amount in ((wrong, "99.00"), (right, "30.00")):
+        lines = (f"{CUSTOMERS[1]},calls,300,{amount},USD", f"{CUSTOMERS[2]},calls,300,30.00,USD")
+        path.write_text("\n".join(("customer_id,metric_key,quantity,amount,currency", *lines)))
+    first = SINCE + timedelta(days=2)
+    rows = [event(customer, first + timedelta(hours=n)) for n in range(300) for customer in (1, 2)]
+    berlin = Period(since="2026-09-01", until="2026-10-01", timezone="Europe/Berlin")
+    with store_of(events_database_url, rows) as store:
+
+        def unseen(period: Period, *, keep: bool = True, **files: Path) -> list[str | None]:
+            validation = store.validate(period, checks=["reconciliation"], **files)
+            if keep:
+                store.keep_run(validation)
+            review = store.review(validation)
+            assert all(finding.severity == "high" for _, finding in review.unseen)
+            words = review.unseen_sentence(period.zone)
+            assert ("1–30 Sep 2026, Europe/Berlin, found it." in words) == bool(review.unseen), words
+            return [finding.identity.customer_id for _, finding in review.unseen]
+
+        store.keep_run(store.validate(berlin, checks=["reconciliation"], prices=book, invoices=wrong))
+        open_ = [str(CUSTOMERS[1])]
+        for period in (SEPTEMBER, SEPTEMBER.replace(since=SINCE + timedelta(days=1))):
+            assert unseen(period) == unseen(period.replace(customer_id=CUSTOMERS[1])) == open_
+            assert unseen(period.replace(customer_id=CUSTOMERS[2])) == []
+            assert unseen(period.replace(metric_key=("calls", "seats")), keep=False) == open_
+            assert unseen(period.replace(metric_key="seats"), keep=False) == []
+        assert unseen(berlin.replace(customer_id=CUSTOMERS[1])) == open_
+        assert unseen(SEPTEMBER.replace(until=SINCE + timedelta(days=90)), keep=False) == [], "a third of it"
+        assert unseen(SEPTEMBER, prices=book, invoices=wrong) == [], "its own finding"
+        narrowed = SEPTEMBER.replace(customer_id=CUSTOMERS[1])
+        validation = store.validate(narrowed, checks=["reconciliation"])
+        assert len(store.review(validation).unseen) == 1, "of two runs with the same finding"
+        assert unseen(SEPTEMBER, prices=book, invoices=right) == [], "examined with the files, and right"
+        assert unseen(SEPTEMBER) == []
+
+
 def _folded(store: Store, period: Period) -> None:
     first = store.validate(period)
     store.keep_run(first)

@@ -90,10 +90,11 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]}**")
         st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
         if unseen.is_grave(kept.unseen):
-            text = unseen.sentence(kept.unseen, whole.files, zone)
+            text = unseen.sentence(kept.unseen, whole.files, whole.period, zone)
             st.warning(markdown.plain(text), icon=":material/warning:")
-        if given := kept_runs.with_files(whole):
-            st.caption(markdown.plain(f"Found{given}: drop the same files on Validate to see what this run found."))
+            kept_runs.link_others(pages, kept.unseen, whole.period)
+        if needed := kept_runs.needed_files(kept):
+            st.caption(markdown.plain(f"Drop {needed} on Validate to see every finding of {words}."))
     if narrowed is not None:
         pinned = kept_runs.pinned_view(narrowed, view.timezone)
         filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -16,14 +17,16 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, leave_for
 from usage_explore.app.page_state import Pairs, ValidateView
 from usage_explore.app.validate.run import RUN_WANTED
+from usage_explore.errors import QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.records.identities import WHAT, WHO, RecordedFinding
-from usage_explore.records.runs import MAX_COMPARED_RUNS, WINDOW, Run
+from usage_explore.records.runs import MAX_COMPARED_RUNS, Run
 from usage_explore.validation import decided as on_findings
 from usage_explore.validation import unseen
 from usage_explore.validation.decided import Decided
+from usage_explore.validation.file_kinds import lacked_files
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.unseen import Files, Unseen
 from usage_explore.validation.usage_sums import joined
@@ -95,10 +98,7 @@ def read(run: Run, source: Source, customer_id: str | None = None) -> KeptRun:
     What a run of one customer does not show may have been found by one of the whole organization. Raises `RecordError`.
     """
     made = source.store.decisions()
-    window = [pair for pair in url_params.pairs(run.period) if pair[0] in WINDOW]
-    periods = {run.period, url_params.query_string(window)} if customer_id else {run.period}
-    runs = [one for period in periods for one in source.store.runs(most=MAX_COMPARED_RUNS, period=period)]
-    runs.sort(key=lambda one: (one.made_at, str(one.id)), reverse=True)
+    runs = source.store.compared_runs(run.period, (run.since, run.until))
 
     def is_about(finding: RecordedFinding) -> bool:
         return customer_id is None or finding.identity.customer_id == customer_id
@@ -114,6 +114,18 @@ def with_files(run: Run) -> str:
     """The files that a run was given, which its findings may need: " with book.csv and invoice.csv", "" for none."""
     names = _file_names(run.files)
     return f" with {names}" if names else ""
+
+
+def needed_files(known: KeptRun) -> str:
+    """The files that show all findings of a run's period: those that it was given, and those that it lacked."""
+    run = known.run
+    lacked: Files = {
+        argument: other.files[argument]
+        for other, finding in reversed(known.unseen)
+        if other.period == run.period
+        for argument in lacked_files(finding.identity.check, other.files, run.files)
+    }
+    return _file_names({**run.files, **lacked})
 
 
 def _file_names(files: Files) -> str:
@@ -139,19 +151,42 @@ def words(run: Run, zone: ZoneInfo) -> str:
 
 
 def warn_of_unseen(
-    text: str, findings: Unseen, source: Source, zone: ZoneInfo, given_names: Names = NO_NAMES, on: str = ""
+    text: str,
+    findings: Unseen,
+    period: str,
+    pages: Pages,
+    source: Source,
+    zone: ZoneInfo,
+    given_names: Names = NO_NAMES,
+    on: str = "",
 ) -> None:
-    """Draw a warning with a sentence on open findings that are not shown, and these findings."""
+    """Draw a warning with a sentence on open findings that a `Run.period` does not show, these, and links to others."""
     names = given_names | names_in((finding for _, finding in findings[:_MAX_UNSEEN]), source)
     shown = (Decided(finding=finding, decisions=(), now=source.now) for _, finding in findings[:_MAX_UNSEEN])
     lines = [finding_words(item, names, zone) for item in shown]
     if more := len(findings) - len(lines):
         lines.append(f"and {more:,} more")
     listed = "\n".join(f"- {line}" for line in lines)
+    is_other = all(run.period != period for run, _ in findings)
+    how = "Open that validation" if is_other else f"Drop the files again{on}"
     st.warning(
-        f"**{markdown.plain(text)}** Drop the files again{on} to examine and decide them:\n\n{listed}",
+        f"**{markdown.plain(text)}** {how} to examine and decide them:\n\n{listed}",
         icon=":material/warning:",
     )
+    link_others(pages, findings, period)
+
+
+def link_others(pages: Pages, findings: Unseen, period: str) -> None:
+    """Draw a link to each validation of another period than a `Run.period` that has open findings, with the gravest."""
+    others: dict[str, tuple[Run, RecordedFinding]] = {}
+    for run, finding in findings:
+        if run.period != period:
+            others.setdefault(run.period, (run, finding))
+    for run, finding in others.values():
+        with suppress(QueryError):  # of another version
+            view = pinned_view(run, run.timezone).replace(finding=finding.identity.id)
+            words = f"Open the validation of {unseen.examined(run, period)},{with_files(run)}"
+            link(pages, view, markdown.plain(words))
 
 
 def finding_words(item: Decided, names: Names, zone: ZoneInfo) -> str:
@@ -179,19 +214,18 @@ def link(pages: Pages, view: ValidateView, label: str) -> None:
     st.page_link(pages.validate, label=label, query_params=view.to_params())
 
 
-def draw(run: Run, is_same: bool, source: Source, zone: ZoneInfo, finding_id: str | None) -> None:
+def draw(run: Run, is_same: bool, pages: Pages, source: Source, zone: ZoneInfo, finding_id: str | None) -> None:
     """Draw what a run found, and that of a link; if it is of the same period and filters, how to open its findings."""
     known, examined = read(run, source), words(run, zone)
     files = with_files(run)
     lines = [f"{examined[0].upper()}{examined[1:]}: {known.found()}{f',{files}' if files else ''}."]
     if known.unseen:
-        lines.append(unseen.sentence(known.unseen, run.files, zone))
+        lines.append(unseen.sentence(known.unseen, run.files, run.period, zone))
     if is_same:
-        needed = _file_names(
-            {**run.files, **{kind: other.files[kind] for other, _ in known.unseen for kind in other.files}}
-        )
+        needed = needed_files(known)
         lines.append(f"To open its findings, {f'drop {needed} below and ' if needed else ''}press “Run checks”.")
     st.markdown(markdown.plain(" ".join(lines)))
+    link_others(pages, known.unseen, run.period)
     unseen_ = tuple(Decided(finding=finding, decisions=(), now=source.now) for _, finding in known.unseen)
     if item := next((one for one in (*known.decided, *unseen_) if one.finding.identity.id == finding_id), None):
         text = finding_words(item, names_in((item.finding,), source), zone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from usage_explore.decimals import rfc3339
 from usage_explore.query import url_params
+from usage_explore.query.filters import TEXT_COLUMNS
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
 from usage_explore.records.places import PlaceName, Places, records
@@ -162,9 +163,7 @@ def closest(
         table = place.table
         c = table.c
         wanted = [c.organization_id == organization_id, c.since < until, c.until > since, _has_some(table)]
-        if len(allowed) <= _MAX_ALTERNATIVES:  # so that the runs of other customers are not read
-            has = (c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in allowed)
-            wanted.append(or_(c.period.not_like(_NARROWED), *has))
+        wanted += _may_include(table, allowed)
         columns = (c.id, c.period, c.since, c.until, c.as_of, c.made_at, c.versions)
         for row, number_left_out in records(place, select(*columns).where(*wanted), _with_number_left_out):
             common = min(row.until, row.as_of, until) - max(row.since, since)
@@ -177,6 +176,76 @@ def closest(
         return None
     place, statement = result
     return records(place, statement, partial(_run, place=place.name))[0]
+
+
+def related(
+    places: Places, organization_id: UUID, period: str, within: tuple[datetime, datetime], most: int = MAX_COMPARED_RUNS
+) -> list[Run]:
+    """The newest runs with files of other periods that have most of the window `within`, newest first.
+
+    `period` is the `Run.period` of that window: the filters of the runs include its filters, such as those of the month
+    by another zone's days, or of the whole organization for one customer. Raises `RecordError`.
+    """
+    since, until = within
+    own = filters_of(period)
+    pairs = {(name, value) for name, values in own.items() for value in values}
+    found = []
+    for place in places.all:
+        table = place.table
+        c = table.c
+        wanted = [c.organization_id == organization_id, c.since < until, c.until > since, c.period != period]
+        wanted += _may_include(table, pairs)
+        columns = (c.id, c.period, c.since, c.until, c.made_at, c.versions)
+        for row, has_files in records(place, select(*columns).where(*wanted), _with_whether_files):
+            is_most = 2 * (min(row.until, until) - max(row.since, since)) > until - since
+            if has_files and is_most and _includes(filters_of(row.period), own):
+                found.append((row.made_at, str(row.id), place, row.id))
+    newest = sorted(found, key=lambda item: item[:2], reverse=True)[:most]
+    made: list[Run] = []
+    for place in places.all:
+        c = place.table.c
+        if ids := [id_ for *_, its, id_ in newest if its is place]:
+            statement = select(place.table).where(c.organization_id == organization_id, c.id.in_(ids))
+            made += records(place, statement, partial(_run, place=place.name))
+    return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)
+
+
+def compared(
+    places: Places, organization_id: UUID, period: str, within: tuple[datetime, datetime], most: int = MAX_COMPARED_RUNS
+) -> list[Run]:
+    """The newest runs of a period, whose window is `within`, and `related` ones, newest first. Raises `RecordError`."""
+    made = runs(places, organization_id, period, most=most)
+    made += related(places, organization_id, period, within, most)
+    return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)
+
+
+def filters_of(period: str) -> dict[str, set[str]]:
+    """The values of each filter of a `Run.period`."""
+    filters: dict[str, set[str]] = {}
+    for name, value in url_params.pairs(period):
+        if name not in WINDOW:
+            filters.setdefault(name, set()).add(value)
+    return filters
+
+
+def _includes(filters: Mapping[str, set[str]], own: Mapping[str, set[str]]) -> bool:
+    """Whether every event of `own` filters is one of `filters`, as far as names and values tell."""
+    return all(
+        bool(mine := own.get(name, set())) and (mine <= values if name in TEXT_COLUMNS else mine == values)
+        for name, values in filters.items()
+    )
+
+
+def _may_include(table: Table, pairs: Collection[tuple[str, str]]) -> list[ColumnElement[bool]]:
+    """Runs without filters, or with one of these, so that the runs of other customers are not read."""
+    if len(pairs) > _MAX_ALTERNATIVES:
+        return []
+    has = (table.c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in pairs)
+    return [or_(table.c.period.not_like(_NARROWED), *has)]
+
+
+def _with_whether_files(row: Row[Any]) -> tuple[Row[Any], bool]:
+    return row, bool(json.loads(row.versions).get(_FILES))
 
 
 def _has_some(table: Table) -> ColumnElement[bool]:

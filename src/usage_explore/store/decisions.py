@@ -74,7 +74,7 @@ class Decisions(SavedViews, Rates):
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, now):
             key = period_key(validation.period)
             before = runs.runs(kept, own, key, validation.now, MAX_COMPARED_RUNS)
-            latest = runs.runs(kept, own, key, most=MAX_COMPARED_RUNS)
+            latest = runs.compared(kept, own, key, validation.period.span)
         with self._recorded(DECISIONS, own) as (_, kept, own, now):
             made = decisions.decisions(kept, own)
         return review(validation, before, made, now, latest)
@@ -117,12 +117,24 @@ class Decisions(SavedViews, Rates):
         an event or a finding. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         span = None if within is None else _within(within)
+        if period is not None:
+            _text("period", period)
         try:
             most = validators.integer(most, 1, runs.MAX_LISTED_RUNS)
         except ValueError as error:
             raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
             return runs.runs(kept, own, period, most=most, within=span, whole=whole, examined=examined)
+
+    def compared_runs(self, period: str, within: tuple[datetime, datetime]) -> list[Run]:
+        """The newest 20 runs of a `Run.period`, whose window is `within`, and 20 with files that examined it, too.
+
+        See `records.runs.related`. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        span = _within(within)
+        _text("period", period)
+        with self._recorded(RUNS) as (_, kept, own, _):
+            return runs.compared(kept, own, period, span)
 
     def closest_run(self, within: tuple[datetime, datetime], filters: Params = ()) -> Run | None:
         """The kept run that examined most of a half-open span of time, of several by most checks; None without any.
@@ -196,10 +208,7 @@ class Decisions(SavedViews, Rates):
         Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         if finding_id is not None:
-            try:
-                validators.text(finding_id)
-            except (TypeError, ValueError) as error:
-                raise QueryError([Fault("finding_id", str(error))]) from None
+            _text("finding_id", finding_id)
         with self._recorded(DECISIONS) as (_, kept, own, _):
             return decisions.decisions(kept, own, finding_id)
 
@@ -452,6 +461,14 @@ def _signed_since(last: SignOff, as_of: datetime, overlapping: str = "") -> str:
         f"is older than {what}: {signed}, as of {zoned(last.as_of, zone)}, and this is as of {zoned(as_of, zone)};"
         " run the checks again as of now"
     )
+
+
+def _text(name: str, value: object) -> None:
+    """Raise `QueryError` where a value is no text that PostgreSQL can hold."""
+    try:
+        validators.text(value)
+    except (TypeError, ValueError) as error:
+        raise QueryError([Fault(name, str(error))]) from None
 
 
 def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:

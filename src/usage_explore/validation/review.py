@@ -198,7 +198,8 @@ class Review:
     the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
     one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files,
     `runs` are those of the period until now, newest first. `unseen` are open findings of checks that were asked for
-    here, and not given all files that they read, each with the last run that was given these.
+    here, and not given all files that they read, each with the last run that was given these: of the period, or of one
+    that includes most of it, such as the month by another zone's days.
     """
 
     validation: Validation = field(repr=False)
@@ -290,7 +291,8 @@ class Review:
 
     def unseen_sentence(self, zone: ZoneInfo) -> str:
         """How many open findings this validation does not show, see `unseen.sentence`; "" if none is grave."""
-        return unseen.sentence(self.unseen, self.validation.files, zone) if unseen.is_grave(self.unseen) else ""
+        key = period_key(self.validation.period)
+        return unseen.sentence(self.unseen, self.validation.files, key, zone) if unseen.is_grave(self.unseen) else ""
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""
@@ -330,7 +332,10 @@ def review(
     """The review of a validation against the runs before it, newest first, and the organization's decisions.
 
     `latest` are the runs of the period until now, by default those before: files may be given to an older validation.
+    Those of other periods among them, see `records.runs.related`, count as `unseen` alone.
     """
+    key = period_key(validation.period)
+    own_latest = [run for run in latest or runs if run.period == key]
     findings = validation.findings
     own = identities(findings)
     known = recorded(findings)
@@ -362,9 +367,9 @@ def review(
         previous=runs[0] if runs else None,
         gone=_gone(validation, runs, [finding.identity for finding in known]),
         now=now,
-        with_files=next((run for run in latest or runs if run.files), None),
-        runs=latest or runs,
-        unseen=unseen.of_validation(validation, latest or runs, own, decisions, now),
+        with_files=next((run for run in own_latest if run.files), None),
+        runs=own_latest,
+        unseen=unseen.of_validation(validation, key, latest or runs, own, decisions, now),
     )
 
 

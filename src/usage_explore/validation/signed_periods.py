@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.errors import QueryError
+from usage_explore.names import Names
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SLOT, Key, SignOff, period_words, signed_period
@@ -18,6 +19,9 @@ from usage_explore.validation.usage_sums import joined
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
 
+
+_MAX_NAMED = 3
+"""Sign-offs of other periods that are named, of those that have most of a period."""
 
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
@@ -85,6 +89,27 @@ def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
         f" {joined(names)}: both include them, so invoice them once. Once this period is signed, what changes in them"
         f" then is among its corrections, what changed before among those of the earlier {'one' if one else 'ones'}."
     )
+
+
+def signed_otherwise(period: Period, signed: Iterable[SignOff], named: Callable[[Period], Names]) -> str:
+    """The newest sign-offs of other periods that have most of a resolved one, or the reverse; "" without any.
+
+    Such as the month by another zone's days, of the whole organization for one customer, or of one customer for it.
+    """
+
+    def is_most(one: SignOff) -> bool:
+        common = min(one.until, period.span[1]) - max(one.since, period.span[0])
+        return 2 * common > min(one.until - one.since, period.span[1] - period.span[0])
+
+    others = [one for one in _of_other_periods(period, latest_of_periods(signed)) if is_most(one)]
+    words = []
+    for one in others[:_MAX_NAMED]:
+        what = named(signed_period(one)).in_text(period_words(one).removeprefix("Usage, "))
+        signed_at = formatting.minute(one.signed_at.astimezone(period.zone))
+        words.append(f"{what}, was signed off by {formatting.data_value(one.author)}, {signed_at}")
+    if more := len(others) - len(words):
+        words.append(f"and {more:,} more")
+    return f"Not signed itself, but it has events of signed periods: {'; '.join(words)}." if words else ""
 
 
 def common_note(period: Period, signed: Iterable[SignOff]) -> str:

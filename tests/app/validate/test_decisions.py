@@ -295,6 +295,10 @@ def test_a_period_that_overlaps_a_sign_off_warns_before_and_the_earlier_page_nam
     month = store.sign_off(store.validate(Period(**LINK)), by="ana")
     berlin = {"since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"}
     app = in_tab(ran(page(**{**LINK, **berlin})), "Sign-off")
+    for link in (berlin, {"customer_id": str(JUNE)}, {"since": "2026-09-20T00:00:00Z"}):
+        words = said(page(**{**LINK, **link}))
+        assert "it has events of signed periods: 1–30 Sep 2026, UTC, was signed off by ana, " in words, link
+    assert "signed periods" not in said(page(**{**LINK, "until": "2026-12-01T00:00:00Z", "since": "2026-09-30"}))
     assert f"has events in common with sign-off {str(month.id)[:8]} (" in said(app)
     app.button(key="sign_off").click().run()
     later, _ = store.signoffs()
@@ -665,6 +669,17 @@ def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_
     assert said(home).count(words) == 1
     signing = in_tab(without, "Sign-off")
     assert said(signing).count(words) == 2
+    berlin = {**LINK, "since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"}
+    other = store.keep_run(store.validate(Period(**berlin)))
+    assert kept_runs.read(other, source).found().startswith("2 high open, 1 of them not shown")
+    assert kept_runs.needed_files(kept_runs.read(other, source)) == "", "another period's"
+    home = opened(AppTest.from_function(home_page, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION)})
+    for app in (home, ran(page(**berlin))):
+        assert "inv.csv" in said(app)
+        (words,) = (
+            one.label for one in app.get("page_link") if one.label.startswith("Open the validation of 1–30 Sep")
+        )
+        assert words.replace("\\", "") == "Open the validation of 1–30 Sep 2026, UTC, with inv.csv"
     assert signing.button(key="sign_off").label == "Sign off with 2 high findings open", "as it leaves them"
     assert "open finding cannot be shown without" in signing.table[0].value.to_string()
     again = store.validate(Period(**link))

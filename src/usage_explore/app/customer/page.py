@@ -420,8 +420,8 @@ def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Sourc
     about = sorted(known.decided, key=lambda item: item.settled is not None)  # open ones first, as in Validate
     pinned = kept_runs.pinned_view(kept, query.timezone)
     if known.unseen:
-        text = unseen.sentence(known.unseen, kept.files, query.zone)
-        kept_runs.warn_of_unseen(text, known.unseen, source, query.zone, on=" on Validate")
+        text = unseen.sentence(known.unseen, kept.files, kept.period, query.zone)
+        kept_runs.warn_of_unseen(text, known.unseen, kept.period, pages, source, query.zone, on=" on Validate")
     if about:
         narrowed = pinned.replace(customers=(str(customer_id),))
         names = kept_runs.names_in((item.finding for item in about), source)

@@ -91,10 +91,10 @@ def draw(pages: Pages) -> None:
 def _answer(pages: Pages, view: ValidateView, source: Source, validation: Validation | None) -> None:
     top = st.empty()
     if st.session_state.pop(run.RUN_WANTED, False):
-        _run(view, source, top)
+        _run(pages, view, source, top)
     if validation is None:
         with top.container():
-            _not_yet(view, source)
+            _not_yet(pages, view, source)
         return
     area = st.container()
     adopt_files(view, validation.period)
@@ -109,7 +109,8 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
         if text := review.unseen_sentence(validation.period.zone):
             names = with_files.validation.names
-            kept_runs.warn_of_unseen(text, review.unseen, source, validation.period.zone, names)
+            period = period_key(validation.period)
+            kept_runs.warn_of_unseen(text, review.unseen, period, pages, source, validation.period.zone, names)
     if with_files.validation.totals.events or with_files.validation.unexamined:
         with area:
             file_area(source, with_files.validation.period, with_files.faults, last_files(with_files, review))
@@ -119,7 +120,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
         _nothing(pages, view, source, with_files.validation)
 
 
-def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
+def _run(pages: Pages, view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     """Run the checks with their progress in `top`; if they fail, offer them again."""
     top.empty()
     forget_signoffs()
@@ -130,19 +131,19 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     except Exception:
         progress.clear()
         with top.container():
-            _not_yet(view, source)
+            _not_yet(pages, view, source)
         raise
     st.rerun()
 
 
-def _not_yet(view: ValidateView, source: Source) -> None:
+def _not_yet(pages: Pages, view: ValidateView, source: Source) -> None:
     """Say that the checks have not run for this period, what they look for, and offer to run them."""
     period = view.query.resolve(source.now)
     kept = kept_runs.closest(source, period.span, view.query.to_params())
     is_same = kept is not None and kept.period == period_key(period)
     st.subheader("Findings not shown yet" if is_same else "Checks not run yet", anchor=False)
     if kept is not None:
-        kept_runs.draw(kept, is_same, source, view.query.zone, view.finding)
+        kept_runs.draw(kept, is_same, pages, source, view.query.zone, view.finding)
     what = markdown.plain(source.names(view.query).in_text(describe(view.query.resolve(source.now))))
     titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(

@@ -46,7 +46,7 @@ from usage_explore.validation.report.wording import (
 )
 from usage_explore.validation.review import Review, organization_of, period_key
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
-from usage_explore.validation.signed_periods import last_signoff, overlap_warning
+from usage_explore.validation.signed_periods import last_signoff, overlap_warning, signed_otherwise
 from usage_explore.validation.signed_usage import Changes
 from usage_explore.validation.similar import fitting
 
@@ -56,17 +56,20 @@ _MAX_SENTENCE = 160  # characters of an open finding
 _STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
+_SIGNED = ":material/verified:"
 _CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "check": "Check", "none": None}
 
 
 def signed_line(source: Source, period: Period, validation: Validation | None) -> None:
-    """Draw who signed the period last, what changed since, and the way to the corrections; nothing if it is not signed.
-
-    The tabs are there once the checks have run, and only if they had events.
+    """Draw who signed the period last, what changed since, and the way to the corrections, which are in a tab once the
+    checks have run on events; if it is not signed, who signed another one that has most of it.
     """
     try:
         last = last_of(source, period)
         if last is None:
+            every = _signoffs(source.store, source.store.organization_id)
+            if words := signed_otherwise(period.resolve(source.now), every, source.names):
+                st.info(markdown.plain(words), icon=_SIGNED)
             return
         changed = changed_since(source, last)
     except UsageExploreError as error:
@@ -89,7 +92,7 @@ def signed_line(source: Source, period: Period, validation: Validation | None) -
         words = f"unchanged at {until}" if is_same else formatting.typographic(changed.sentence)
         if changed.amounts_note:
             words += f"; expected amounts are not compared: {changed.amounts_note}"
-        st.caption(f":material/verified: {markdown.plain(f'{who}; {words}')}.")
+        st.caption(f"{_SIGNED} {markdown.plain(f'{who}; {words}')}.")
 
 
 def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review) -> None:
