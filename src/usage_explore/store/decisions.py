@@ -7,14 +7,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from usage_explore.decimals import total
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -26,7 +24,7 @@ from usage_explore.errors import (
     ScopeError,
 )
 from usage_explore.extract import retention
-from usage_explore.formatting import data_value, exact, zoned
+from usage_explore.formatting import data_value, zoned
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance, parsed_instant
 from usage_explore.query.queries import Period
@@ -36,7 +34,7 @@ from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import RecordedFinding
 from usage_explore.records.places import Places
 from usage_explore.records.runs import MAX_COMPARED_RUNS, Run
-from usage_explore.records.signoffs import SignOff, UsageLine
+from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS, RecordTable
 from usage_explore.records.texts import LOCAL_AUTHOR, given_author
 from usage_explore.store.base import current_time
@@ -249,7 +247,7 @@ class Decisions(SavedViews, Rates):
             slots = event_hashes.slots(connection, self.table, scoped, as_of)
             hash_probe = event_hashes.hash_probe(connection)
             first_late = signed_usage.first_late(connection, self.table, scoped, as_of)
-        if differing := _differing(usage, validation):
+        if differing := signed_usage.differing(usage, validation):
             raise QueryError([Fault("validation", f"is out of date: {differing}; run the checks again")])
         amounts = () if rating is None else tuple(signed_amounts.amount_lines(rating))
         basis = None if rating is None else signed_amounts.amount_basis(rating)
@@ -469,23 +467,6 @@ def _text(name: str, value: object) -> None:
         validators.text(value)
     except (TypeError, ValueError) as error:
         raise QueryError([Fault(name, str(error))]) from None
-
-
-def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:
-    """What the table counts now, as of the same time, and the validation did not; blank if both are equal."""
-    now: dict[str, tuple[int, Decimal]] = {}
-    for line in usage:
-        metric = line.key[1]
-        events, quantity = now.get(metric, (0, Decimal(0)))
-        now[metric] = events + line.events, total((quantity, line.quantity))
-    then, none = validation.totals.metrics, (0, Decimal(0))
-    for metric in sorted({*now, *then}):
-        (before, old), (events, quantity) = then.get(metric, none), now.get(metric, none)
-        is_same = old == quantity or (old.is_nan() and quantity.is_nan())
-        if before != events or not is_same:
-            ours, theirs = f"{exact(before)} events, quantity {exact(old)}", f"{exact(events)} and {exact(quantity)}"
-            return f"of {data_value(metric)} it has {ours}, the table now {theirs} as of the same time"
-    return ""
 
 
 def _unsignable(validation: Validation, by: str, rating: Rating | None) -> list[Fault]:

@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, fun
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, rfc3339, total
+from usage_explore.formatting import data_value, exact
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import Key, SignOff, UsageLine, signed_period
@@ -35,6 +36,8 @@ from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from usage_explore.validation.result import Validation
 
 
 Reason = Literal[
@@ -476,3 +479,23 @@ def key_order(key: Key) -> tuple[str, ...]:
 
 def _quantity(number: Decimal) -> str:
     return formatting.signed(number) if number.is_finite() else str(number)
+
+
+def differing(usage: Iterable[UsageLine], validation: Validation) -> str:
+    """What the table counts now, as of the same time, and the validation did not; blank if both are equal."""
+    now: dict[str, tuple[int, Decimal]] = {}
+    for line in usage:
+        metric = line.key[1]
+        events, quantity = now.get(metric, (0, Decimal(0)))
+        now[metric] = events + line.events, total((quantity, line.quantity))
+    then, none = validation.totals.metrics, (0, Decimal(0))
+    for metric in sorted({*now, *then}):
+        (before, old), (events, quantity) = then.get(metric, none), now.get(metric, none)
+        is_same = old == quantity or (old.is_nan() and quantity.is_nan())
+        if before != events or not is_same:
+            ours, theirs = (
+                f"{exact(before)} events, quantity {exact(old)}",
+                f"{exact(events)} and {exact(quantity)}",
+            )
+            return f"of {data_value(metric)} it has {ours}, the table now {theirs} as of the same time"
+    return ""
