@@ -2,8 +2,9 @@
 
 A load announces them before it commits, and again afterwards for extracts whose first build began meanwhile. From then
 on the extract does not answer, until a refresh that began after the load's transaction ended has read these events
-again. Announcements of loads that were undone cost a reading, no more. What a load superseded is announced with it:
-these events are gone from the table, and no retention has removed them.
+again. What a load superseded is announced with it: these events are gone from the table, and no retention has removed
+them. Announcements of loads that were undone cost a reading, and hide a removal of just the events that they would have
+superseded if it comes before the next refresh.
 """
 
 from __future__ import annotations
