@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.extract import manifest, refresh
 from usage_explore.load import FOCUS_ORGANIZATION, LoadOptions, check_file, load_files
 
 OTHER = UUID(int=5)
@@ -708,6 +709,39 @@ def test_an_extract_holds_what_replaced_it(load, database_url, tmp_path):
         extracts.build(database_url, tmp_path)
         after = store.aggregate(query)
     assert (after.served.because, after.total) == (None, before.total)
+
+
+def test_superseded_first_events_are_not_removed_ones(load, database_url, tmp_path):
+    """Answers said that usage before the first event left was removed, and no invoice was compared with it."""
+
+    def day(number: int, **more: str) -> dict[str, str]:
+        return row("a", "1", **{"ChargePeriodStart": f"2026-09-{number:02}T00:00:00Z", **more})
+
+    def removed(*rows: dict[str, str]) -> datetime | None:
+        focus(load, *rows, replace=True, home=tmp_path)
+        target = extracts.target(load.connection, database_url, tmp_path, FOCUS_ORGANIZATION)
+        assert refresh.find_removal(load.connection, target, timeout=timedelta(minutes=1))
+        found = manifest.read(target.folder)
+        assert build().removed_before == found.removed_before, "before and after the refresh"
+        return found.removed_before and manifest.instant(found.removed_before)
+
+    def build() -> manifest.Manifest:
+        load.connection.commit()
+        (report,) = extracts.build(database_url, tmp_path, until=datetime.now(UTC)).values()
+        assert report.manifest.rows == load.count()
+        return report.manifest
+
+    focus(load, *map(day, (1, 2, 3, 4, 5)))
+    build()
+    assert removed(*map(day, (2, 3, 4, 5))) is None, "the first one is deleted"
+    assert removed(*map(day, (3, 4, 5, 9))) is None, "or moved to a later day"
+    assert removed(*(day(number, BilledCost="2") for number in (3, 4, 5))) is None, "or all are restated"
+    august = "2026-08-01T00:00:00Z"
+    focus(load, row("a", "1", period=august), row("b", "1", period=august), home=tmp_path)
+    build()
+    load.connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-09-01Z'")
+    load.connection.commit()
+    assert removed(*map(day, (4, 5))) == datetime(2026, 8, 2, tzinfo=UTC), "others are, up to the end of their day"
 
 
 def test_replace_keeps_a_key_that_the_file_repeats(load, table_of):

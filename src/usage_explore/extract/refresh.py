@@ -7,6 +7,7 @@ are on disk: a refresh may stop anywhere, and the next one goes on. Only SELECT 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -29,13 +30,11 @@ from usage_explore.extract import manifest as files
 from usage_explore.extract.build import BEGINNING, MAX_ROWS_PER_READ, Events, within
 from usage_explore.extract.changes import Change
 from usage_explore.extract.connection import ExtractError, Resources, Unfit
-from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant
+from usage_explore.extract.manifest import DAY, HOUR, SLOT, Manifest, Segment, instant
 from usage_explore.extract.segments import Totals
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where the reading began, how far it is now, and how far it shall go: times of ingestion."""
-
-DAY = 24 * HOUR
 
 LOOKED_BACK = 7 * DAY
 """How far behind the watermark each refresh compares counts and sums with the events."""
@@ -368,7 +367,7 @@ class _Writer:
         until = (min(segment.first for segment in held.segments) // DAY + 1) * DAY
         before = within("ingested_at", None, held.watermark)
         there = self.events.totals("timestamp", sql.SQL("{} AND {}").format(within("timestamp", None, until), before))
-        if not has_removal and there == self.days_before(held, until):
+        if not has_removal and there == self.before(held, until, DAY):
             return held, []
         there = self.events.totals("timestamp", before)
         days = _differing(there, self.totals(held.segments, f"ts // {DAY}"))
@@ -377,7 +376,7 @@ class _Writer:
     def with_removal(self, held: Manifest) -> Manifest:
         """The manifest with the time before which the table's events were removed, while the extract still has them.
 
-        Events that were moved to later times are as many as before: they are not removed.
+        Events that were moved to later times are as many as before, and others were superseded: they are not removed.
         """
         assert held.watermark is not None  # noqa: S101 - called with a watermark only
         first, oldest = self.events.first(held.watermark), min((segment.first for segment in held.segments), default=0)
@@ -386,11 +385,12 @@ class _Writer:
                 first = segments.first_of(self.engine, self.folder, held.segments, events)
         if not held.segments or first == oldest:
             return held
-        end = max(segment.last for segment in held.segments) + 1
-        if first is not None:  # the extract has it, and earlier events: the end of the last UTC day of these
-            end = min(first, (max(self.days_before(held, first)) + 1) * DAY)
-        since = max(held.removed_before or 0, end)
-        removed = self.number_before(held, since)
+        end = max(segment.last for segment in held.segments) + 1 if first is None else first
+        superseded = changes.superseded(self.folder)  # read in the snapshot: a load announces before it commits
+        if not (slots := self.slots_before(held, end) - superseded):
+            return held
+        since = max(held.removed_before or 0, min(end, (max(slots) * SLOT // DAY + 1) * DAY))
+        removed = (self.slots_before(held, since) - superseded).total()
         there = self.events.totals("timestamp", within("ingested_at", None, held.watermark))
         if 2 * (held.rows - sum(day.events for day in there.values())) < removed:
             return held
@@ -398,21 +398,21 @@ class _Writer:
 
     def with_restored(self, held: Manifest) -> Manifest:
         """Forget that events were removed where half as many came back: a loaded history, not a few late events."""
-        if held.removed_before is None or 2 * self.number_before(held, held.removed_before) < held.removed_rows:
+        if held.removed_before is None or 2 * self.slots_before(held, held.removed_before).total() < held.removed_rows:
             return held
         if held.removed_rows == 0:  # unknown: all before the first one
             first = min((segment.first for segment in held.segments), default=0)
             return dataclasses.replace(held, removed_before=max(held.removed_before, first))
         return dataclasses.replace(held, removed_before=None, removed_rows=0)
 
-    def number_before(self, held: Manifest, end: int) -> int:
-        """The number of the extract's events before a time."""
-        return sum(day.events for day in self.days_before(held, end).values())
+    def slots_before(self, held: Manifest, end: int) -> Counter[int]:
+        """The numbers of the extract's events before a time by 15-minute slot."""
+        return Counter({slot: each.events for slot, each in self.before(held, end, SLOT).items()})
 
-    def days_before(self, held: Manifest, end: int) -> dict[int, Totals]:
-        """The totals by UTC day of the extract's events before a time, from the segments that begin before it."""
+    def before(self, held: Manifest, end: int, unit: int) -> dict[int, Totals]:
+        """The totals by unit of time of the extract's events before a time, from the segments that begin before it."""
         chosen = [segment for segment in held.segments if segment.first < end]
-        return self.totals(chosen, f"ts // {DAY}", f"ts < {end}")
+        return self.totals(chosen, f"ts // {unit}", f"ts < {end}")
 
     def reread(self, held: Manifest, column: str, spans: Sequence[tuple[int, int]]) -> Manifest:
         """Replace the rows of spans of `ing` or `ts` by what the events are now."""

@@ -272,8 +272,8 @@ def corrects(over: str = "") -> str:
     """
     corrections, others = f"count(*) FILTER (WHERE is_correction){over}", f"NOT is_correction){over}"
     return (
-        f"{corrections} >= {MIN_CORRECTIONS} * (count(*){over})::numeric AND 2 * count(*) FILTER (WHERE is_near AND"
-        f" {others} <= count(*) FILTER (WHERE {others}"
+        f"({corrections})::numeric >= {MIN_CORRECTIONS} * (count(*){over})::numeric"
+        f" AND 2 * count(*) FILTER (WHERE is_near AND {others} <= count(*) FILTER (WHERE {others}"
     )
 
 

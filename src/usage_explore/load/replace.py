@@ -21,6 +21,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
+from usage_explore.extract import changes
 from usage_explore.files.values import EARLIEST, LATEST, quoted
 from usage_explore.formatting import counted, span_in, zoned
 from usage_explore.load.moved_loads import MAX_APART, moved_loads
@@ -164,7 +165,8 @@ class Superseded(NamedTuple):
 
     `kept` is the number of those of the months that are not, as they were loaded in another zone and are of others.
     `doubt` says why the months may be those of another zone than the file's, where no option names that. `loads` are
-    those of the deleted events; `warnings` name totals that are now 0 or less, and what the file has nothing of.
+    those of the deleted events, `slots` their numbers by `changes.slot`; `warnings` name totals that are now 0 or less,
+    and what the file has nothing of.
     """
 
     events: int
@@ -174,6 +176,7 @@ class Superseded(NamedTuple):
     doubt: str = ""
     loads: Loads = Loads({}, {})
     warnings: tuple[str, ...] = ()
+    slots: Mapping[UUID, Mapping[int, int]] = {}
 
     def notes(self, connection: Connection, table: sql.Identifier, span: Mapping[str, Any]) -> Iterator[str]:
         """The `warnings`, and those of events that came in other loads, and of the kept events."""
@@ -251,13 +254,16 @@ def supersede(
     warnings = *withdrawn(connection, stage, gone), *absent(connection, stage, source, gone, zone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
+    slots: dict[UUID, Counter[int]] = defaultdict(Counter)
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
         part = superseded[start : start + _MAX_EVENTS_PER_DELETE]
         connection.execute(delete, [list(column) for column in zip(*(row[:3] for row in part), strict=True)])
-        for organization_id, _, _, at, *_ in part:
+        for organization_id, timestamp, _, at, *_ in part:
+            slots[organization_id][changes.slot(timestamp)] += 1
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    return Superseded(len(superseded), ingested, words, kept, doubt, Loads.of(connection, stage, gone, zone), warnings)
+    loads = Loads.of(connection, stage, gone, zone)
+    return Superseded(len(superseded), ingested, words, kept, doubt, loads, warnings, slots)
 
 
 def _value(alias: str, column: str) -> sql.Composable:

@@ -199,7 +199,7 @@ class Stage:
     ) -> None:
         self._connection, self._home = connection, home
         self.superseded = Superseded(0, {}, "", 0)
-        self._changed: dict[UUID, tuple[datetime, datetime]] = {}
+        self._changes = changes.Changes()
         self._last_line_wins = last_line_wins
         self._row_key = sql.SQL(_ROW_KEYS[measured])
         self._earlier_lines = 0
@@ -373,19 +373,18 @@ class Stage:
         return Written(*numbers, ended - began, settled)
 
     def _announce(self) -> None:
-        if self._home is None:
-            return
-        self._changed = dict(self.superseded.ingested)
+        changed = dict(self.superseded.ingested)
         for organization_id, *times in self._run(_GIVEN_TIMES):
-            old = self._changed.get(organization_id, times)
-            self._changed[organization_id] = min(times[0], old[0]), max(times[1], old[1])
-        changes.announce(self._connection, self._events, self._home, self._changed)
+            old = changed.get(organization_id, times)
+            changed[organization_id] = min(times[0], old[0]), max(times[1], old[1])
+        self._changes = changes.Changes(changed, self.superseded.slots, changes.new_name())
+        changes.announce(self._connection, self._events, self._home, *self._changes)
 
     def announce_committed(self) -> None:
         """Announce the changes again after their commit, to extracts whose first build began meanwhile."""
         if self._home is not None:
             with self._connection.transaction():
-                changes.announce(self._connection, self._events, self._home, self._changed, committed=True)
+                changes.announce(self._connection, self._events, self._home, *self._changes, committed=True)
 
     def _insert(self, began: datetime) -> int:
         """Missing ids are a hash of (organization, time, key, occurrence), so every load of the file gives the same."""
