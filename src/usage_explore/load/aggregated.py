@@ -7,9 +7,9 @@ run each hour have equal sums, by the hour and by the day. Rows that name anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
-from uuid import UUID
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from psycopg import sql
@@ -101,23 +101,22 @@ def aggregated_rows(
     connection: Connection,
     stage: sql.Identifier,
     table: sql.Identifier,
+    span: Mapping[str, Any],
     zone: ZoneInfo,
-    organizations: Sequence[UUID],
-    first: datetime,
-    last: datetime,
 ) -> Iterator[str]:
     """The warning of staged rows whose sums by customer, metric and day of the zone are those of other stored events.
 
-    The file's rows that the table has already are in `pg_temp.usage_explore_known`, and no longer staged.
+    The file's rows that the table has already are in `pg_temp.usage_explore_known`, and no longer staged. `span` has
+    the file's `organizations`, and the `first` and `last` of its times.
     """
     others = sql.SQL(_OTHERS).format(stage=stage, table=table)
     apart = sql.SQL(_APART).format(stage=stage, others=others, labels=sql.SQL(LABELS))
     day = timedelta(days=1)
-    span = {"organizations": [*organizations], "first": first - day, "last": last + day, "zone": zone.key}
+    values = {**span, "first": span["first"] - day, "last": span["last"] + day, "zone": zone.key}
     rows = 0
     for but in (sql.SQL(_NONE), apart):  # labels are read where sums are equal
         statement = sql.SQL(_DAYS).format(stage=stage, others=others, apart=but, is_aggregated=sql.SQL(IS_AGGREGATED))
-        found = connection.execute(statement, span).fetchone()
+        found = connection.execute(statement, values).fetchone()
         if found is None:
             return
         (rows,) = found

@@ -6,9 +6,9 @@ local times is the instant of the first, and that of the same file with offsets,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from uuid import UUID
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from psycopg import sql
@@ -44,26 +44,20 @@ _SAME = [
 ]
 
 
-def repeated_hour(
-    connection: Connection,
-    stage: sql.Identifier,
-    table: sql.Identifier,
-    organizations: Sequence[UUID],
-    first: datetime,
-    last: datetime,
-) -> int:
+def repeated_hour(connection: Connection, stage: sql.Identifier, table: sql.Identifier, span: Mapping[str, Any]) -> int:
     """The number of staged rows that equal a stored event at the other of two instants that a clock shows alike.
 
-    The file's rows that the table has already are in `pg_temp.usage_explore_known`, and no longer staged.
+    The file's rows that the table has already are in `pg_temp.usage_explore_known`, and no longer staged. `span` has
+    the file's `organizations`, and the `first` and `last` of its times.
     """
-    hours = sorted({*_repeated_hours(first, last)})
+    hours = sorted({*_repeated_hours(span["first"], span["last"])})
     if not hours:
         return 0
     starts, shifts = ([*each] for each in zip(*hours, strict=True))
-    span = {"starts": starts, "shifts": shifts, "organizations": [*organizations], "first": first, "last": last}
+    values = {**span, "starts": starts, "shifts": shifts}
     equal = (sql.SQL("t.{0} IS NOT DISTINCT FROM s.{0}").format(sql.Identifier(each)) for each in _SAME)
     same = sql.SQL(" AND ").join(equal)
-    row = connection.execute(sql.SQL(_REPEATED).format(stage=stage, table=table, same=same), span).fetchone()
+    row = connection.execute(sql.SQL(_REPEATED).format(stage=stage, table=table, same=same), values).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -307,11 +307,10 @@ def _load(
             doubtful += without_source(connection, STAGE, stored, scope)
         hour = 0
         if stage.first and stage.last:
-            span = stage.organizations, stage.first, stage.last
-            doubtful += aggregated_rows(connection, STAGE, stored, file.zone, *span)
+            doubtful += aggregated_rows(connection, STAGE, stored, stage.span, file.zone)
             if already_there:
-                hour = repeated_hour(connection, STAGE, stored, *span)
-                doubtful += () if scope else skipped_rows(connection, STAGE, stored, *span)
+                hour = repeated_hour(connection, STAGE, stored, stage.span)
+                doubtful += () if scope else skipped_rows(connection, STAGE, stored, stage.span)
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
     report = FileReport(

@@ -7,9 +7,8 @@ equal, such as one call in the same second, and the rest of both is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from psycopg import sql
 
@@ -36,16 +35,13 @@ SELECT (SELECT count(*) FROM known),
 
 
 def skipped_rows(
-    connection: Connection,
-    stage: sql.Identifier,
-    table: sql.Identifier,
-    organizations: Sequence[UUID],
-    first: datetime,
-    last: datetime,
+    connection: Connection, stage: sql.Identifier, table: sql.Identifier, span: Mapping[str, Any]
 ) -> Iterator[str]:
-    """The warning of rows that are less than half of the file's, and of the earlier loads', in their common time."""
+    """The warning of rows that are less than half of the file's, and of the earlier loads', in their common time.
+
+    `span` has the file's `organizations`, and the `first` and `last` of its times.
+    """
     statement = sql.SQL(_SKIPPED).format(stage=stage, table=table)
-    span = {"organizations": [*organizations], "first": first, "last": last}
     [(known, new, stored)] = connection.execute(statement, span).fetchall()
     if known < new and 2 * known < stored:
         yield (

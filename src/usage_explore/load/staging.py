@@ -211,7 +211,7 @@ class Stage:
         self._events = placed(connection, table)
         self._table = identifier(table)
         self._name = self._table.as_string(connection)
-        self._span: dict[str, Any] = {}
+        self.span: dict[str, Any] = {}  # the parameters of statements that compare the rows with stored events
         columns = sql.SQL(", ").join(
             sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_TYPES.get(column, "text"))) for column in COLUMNS
         )
@@ -256,10 +256,10 @@ class Stage:
         ).fetchall()
         self.customers, self.metric_key, self.future, self.without_currency = counts
         self.first, self.last, self.organizations = first, last, tuple(organizations or ())
-        self._span = {"first": first, "last": last, "organizations": organizations or []}
+        self.span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
             return 0, 0, ()
-        self.superseded = supersede(self._connection, self._events, STAGE, replace, self._span, zone)
+        self.superseded = supersede(self._connection, self._events, STAGE, replace, self.span, zone)
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
         # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
@@ -271,7 +271,7 @@ class Stage:
         known = sql.SQL(_KNOWN).format(
             stage=STAGE, table=self._table, same=sql.SQL(same), staged=staged, stored=stored, differing=differing
         )
-        self._connection.execute(known, self._span)
+        self._connection.execute(known, self.span)
         dropped = self._run(
             "DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_known)"
         ).rowcount
@@ -284,7 +284,7 @@ class Stage:
         """Sentences for the report."""
         if self._earlier_lines:
             yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
-        yield from self.superseded.notes(self._connection, self._table, self._span)
+        yield from self.superseded.notes(self._connection, self._table, self.span)
 
     def keep_names(
         self, names: Table, texts: Mapping[tuple[str, str], str], readable: Mapping[tuple[str, str, str], str]
@@ -356,7 +356,7 @@ class Stage:
         """
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        has_rows = self._span.get("first") is not None
+        has_rows = self.span.get("first") is not None
         repeated, zone, cut = self._loaded_before() if has_rows else (Repeated(), 0, 0)
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
@@ -399,7 +399,7 @@ class Stage:
 
     def _run(self, text: LiteralString, **values: Any) -> psycopg.Cursor[tuple[Any, ...]]:
         statement = sql.SQL(text).format(stage=STAGE, table=self._table)
-        return self._connection.execute(statement, {"max_rows": MAX_KEPT_REJECTIONS, **self._span, **values})
+        return self._connection.execute(statement, {"max_rows": MAX_KEPT_REJECTIONS, **self.span, **values})
 
     def _loaded_before(self) -> tuple[Repeated, int, int]:
         """How many rows are restated or may be of a file loaded before, were so in another zone, or with times cut.
@@ -410,7 +410,7 @@ class Stage:
         # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one, also by a
         # merge join on organization and metric alone, in the order of their index
         self._run("SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off")
-        row = self._connection.execute(statement, {**loaded_again.PATTERNS, **self._span}).fetchone()
+        row = self._connection.execute(statement, {**loaded_again.PATTERNS, **self.span}).fetchone()
         self._run("SET LOCAL enable_mergejoin TO DEFAULT")
         zone, cut = self._at_other_times()
         self._run("SET LOCAL enable_nestloop TO DEFAULT")
@@ -425,7 +425,7 @@ class Stage:
             or_(stored.idempotency_key.like("row:%"), exists().where(staged.idempotency_key.like("row:%"))),
             stored.organization_id.in_(self.organizations),
             stored.timestamp.between(
-                self._span["first"] - other_zone.MAX_DISTANCE, self._span["last"] + other_zone.MAX_DISTANCE
+                self.span["first"] - other_zone.MAX_DISTANCE, self.span["last"] + other_zone.MAX_DISTANCE
             ),
         )
         rows = union_all(of_file.where(staged.ingested_at.is_(None)), of_table).subquery("rows")
