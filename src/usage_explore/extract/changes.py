@@ -68,7 +68,7 @@ def new_name() -> str:
 def announce(
     connection: Connection,
     table: Table,
-    home: Path | None,
+    home: Path,
     ingested: Mapping[UUID, tuple[datetime, datetime]],
     superseded: Mapping[UUID, Mapping[int, int]] | None = None,
     name: str = "",
@@ -80,7 +80,7 @@ def announce(
     What changed is given as in `Changes`. Belongs into the transaction that makes the changes; after it with
     `committed` and the same `name`, so that the deleted events count once.
     """
-    if not ingested or home is None:
+    if not ingested:
         return
     row = connection.execute(
         "SELECT to_regclass(%s)::oid::bigint, transaction_timestamp()", [identifier(table).as_string(connection)]

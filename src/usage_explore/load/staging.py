@@ -356,8 +356,7 @@ class Stage:
         """
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        has_rows = self.span.get("first") is not None
-        repeated, zone, cut = self._loaded_before() if has_rows else (Repeated(), 0, 0)
+        repeated, zone, cut = (Repeated(), 0, 0) if self.first is None else self._loaded_before()
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         self._announce()
@@ -373,6 +372,8 @@ class Stage:
         return Written(*numbers, ended - began, settled)
 
     def _announce(self) -> None:
+        if self._home is None:
+            return
         changed = dict(self.superseded.ingested)
         for organization_id, *times in self._run(_GIVEN_TIMES):
             old = changed.get(organization_id, times)
