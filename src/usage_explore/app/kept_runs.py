@@ -185,8 +185,8 @@ def link_others(pages: Pages, findings: Unseen, period: str) -> None:
     for run, finding in others.values():
         with suppress(QueryError):  # of another version
             view = pinned_view(run, run.timezone).replace(finding=finding.identity.id)
-            words = f"Open the validation of {unseen.examined(run, period)},{with_files(run)}"
-            link(pages, view, markdown.plain(words))
+            label = f"Open the validation of {unseen.examined(run, period)},{with_files(run)}"
+            link(pages, view, markdown.plain(label))
 
 
 def finding_words(item: Decided, names: Names, zone: ZoneInfo) -> str:

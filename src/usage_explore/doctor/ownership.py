@@ -88,24 +88,22 @@ def ownership(connection: Connection, events: Relation, names: Table) -> list[Fi
         policy = f"CREATE POLICY {quoted(role)} ON {name} TO {quoted(role)} USING (organization_id = '…');"
         fix = f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY; {policy} The same for every other role that uses it."
         findings.append(Finding("owners", "warning", message, fix))
-    creators: dict[str, list[str]] = {}
-    owned: dict[str, str] = {}
-    absent = set()
+    creators: dict[str, list[tuple[str, bool | None, str]]] = {}
     for schema, role, is_owner, owner in connection.execute(_CREATORS.encode(), values).fetchall():
-        creators.setdefault(quoted(schema), []).append(quoted(role))
-        if is_owner is None:
-            absent.add(quoted(schema))
-        if is_owner:
-            owned[quoted(schema)] = f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted(owner)}; "
-    for schema, made_by in creators.items():
+        creators.setdefault(quoted(schema), []).append((quoted(role), is_owner, quoted(owner)))
+    for schema, found in creators.items():
+        made_by = [role for role, *_ in found]
         message = f"{listed(made_by)} may create functions and operators in {schema}, which statements of this role run"
         message += " where they fit better than PostgreSQL's own"
-        if schema in owned:
+        fix = f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {', '.join(made_by)};"
+        _, is_owner, owner = max(found, key=lambda each: bool(each[1]))
+        if is_owner:
             message += ", and may drop what is there as its owner"
-        elif schema in absent:
-            message += f": {schema} does not exist, and whoever creates it is first in the search path"
-        fix = f"{owned.get(schema, '')}REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {', '.join(made_by)};"
-        if schema in absent:
+            fix = f"ALTER SCHEMA {schema} OWNER TO {owner}; {fix}"
+        elif is_owner is None:
+            message += (
+                f": {schema} does not exist, and the role that creates it owns the first schema of the search path"
+            )
             fix = f"CREATE SCHEMA {schema};"
         findings.append(Finding("search path", "warning", message, fix))
     return findings

@@ -138,13 +138,13 @@ def _run(pages: Pages, view: ValidateView, source: Source, top: DeltaGenerator) 
 
 def _not_yet(pages: Pages, view: ValidateView, source: Source) -> None:
     """Say that the checks have not run for this period, what they look for, and offer to run them."""
-    period = view.query.resolve(source.now)
-    kept = kept_runs.closest(source, period.span, view.query.to_params())
-    is_same = kept is not None and kept.period == period_key(period)
+    wanted = view.query.resolve(source.now)
+    kept = kept_runs.closest(source, wanted.span, view.query.to_params())
+    is_same = kept is not None and kept.period == period_key(wanted)
     st.subheader("Findings not shown yet" if is_same else "Checks not run yet", anchor=False)
     if kept is not None:
         kept_runs.draw(kept, is_same, pages, source, view.query.zone, view.finding)
-    what = markdown.plain(source.names(view.query).in_text(describe(view.query.resolve(source.now))))
+    what = markdown.plain(source.names(view.query).in_text(describe(wanted)))
     titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "

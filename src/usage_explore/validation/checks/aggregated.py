@@ -81,15 +81,14 @@ def aggregated_rows(table: Table, period: Period, *, with_labels: bool = True) -
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
     d = days.c
-    compared = [d.load.is_not(None), d.others > 0, or_(d.total != 0, d.other != 0)]
+    of_same: list[ColumnElement[bool]] = []
     if with_labels:
         apart = _apart(table, load, within).c
-        compared.append(
-            tuple_(d.customer_id, d.metric_key, d.load).not_in(select(apart.customer_id, apart.metric_key, apart.load))
-        )
+        series = select(apart.customer_id, apart.metric_key, apart.load)
+        of_same.append(tuple_(d.customer_id, d.metric_key, d.load).not_in(series))
     found = (
         select(d.load, func.bool_or(d.is_later).label("is_later"))
-        .where(*compared)
+        .where(d.load.is_not(None), d.others > 0, or_(d.total != 0, d.other != 0), *of_same)
         .group_by(d.load)
         .having(literal_column(IS_AGGREGATED, Boolean()))
         .cte("found")
@@ -105,7 +104,7 @@ def aggregated_rows(table: Table, period: Period, *, with_labels: bool = True) -
         select(*batch_columns(table), literal(AGGREGATED).label("kind"))
         .join(days, of_days)
         .join(chosen, chosen.c.load == d.load)
-        .where(*within, d.total == d.other, *compared[3:])
+        .where(*within, d.total == d.other, *of_same)
         .cte("aggregated")
     )
     loads = select(func.array_agg(chosen.c.load)).scalar_subquery()
