@@ -181,7 +181,7 @@ def closest(
 def related(
     places: Places, organization_id: UUID, period: str, within: tuple[datetime, datetime], most: int = MAX_COMPARED_RUNS
 ) -> list[Run]:
-    """The newest runs with files of other periods that have most of the window `within`, newest first.
+    """The newest runs with files of other periods that have most of the window `within`, in no order.
 
     `period` is the `Run.period` of that window: the filters of the runs include its filters, such as those of the month
     by another zone's days, or of the whole organization for one customer. Raises `RecordError`.
@@ -207,7 +207,7 @@ def related(
         if ids := [id_ for *_, its, id_ in newest if its is place]:
             statement = select(place.table).where(c.organization_id == organization_id, c.id.in_(ids))
             made += records(place, statement, partial(_run, place=place.name))
-    return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)
+    return made
 
 
 def compared(
@@ -229,7 +229,7 @@ def filters_of(period: str) -> dict[str, set[str]]:
 
 
 def _includes(filters: Mapping[str, set[str]], own: Mapping[str, set[str]]) -> bool:
-    """Whether every event of `own` filters is one of `filters`, as far as names and values tell."""
+    """Whether the `own` filters select no event that `filters` leave out; False where their values do not show it."""
     return all(
         bool(mine := own.get(name, set())) and (mine <= values if name in TEXT_COLUMNS else mine == values)
         for name, values in filters.items()
