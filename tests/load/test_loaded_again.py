@@ -347,7 +347,7 @@ def hours(seed: int, first: int = 0) -> list[str]:
 
 
 def constants(running: int, of: Callable[[int, int], int] = lambda customer, day: customer) -> list[str]:
-    """The same quantity of each of twelve customers in so many hours of each of ten days, else 0."""
+    """Hourly rows of twelve customers on ten days: a constant quantity in the first `running` hours, then 0."""
     each = [(customer, day, hour) for customer in range(1, 13) for day in range(1, 11) for hour in range(24)]
     amounts = [of(customer, day) if hour < running else 0 for customer, day, hour in each]
     return [

@@ -36,7 +36,7 @@ it is smaller; days without usage are left out. Different sums are evidence wher
 of constants are, or more of a customer's metric than its constants have."""
 
 _INTERVALS = "interval|granularity|resolution|duration|period|bucket|window|hour|day|date|time"
-"""What names of dimensions contain that tell hourly rows from daily ones."""
+"""Parts of the names of dimensions that hourly and daily rows of the same usage have with other values."""
 
 LABELS = f"""(
     coalesce((SELECT jsonb_object_agg(lower(key), CASE

@@ -111,7 +111,7 @@ LEFT JOIN (SELECT ordinal, bool_or(with_all) AS with_all, bool_or(is_common) AS 
 metric and customer.
 
 Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers named like one), and one
-of the two has no key of its own; `IS_CORRECTION` tells which of them are credits. Of those loaded again, too;
+of the two has no key of its own; `IS_CORRECTION` says which of them are credits. Of those loaded again, too;
 quantities and texts in dimensions that both loads have are equal, and one has all texts of the other's dimensions,
 under any name (`with_texts`), or not. If `with_all`, labels are equal, too: documented columns, dates, and numbers that
 are not named like amounts. Upper and lower case are the same. Other rows with an equal quantity may have any values and

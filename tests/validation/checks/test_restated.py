@@ -102,7 +102,7 @@ def test_usage_by_the_hour_and_by_the_day_is_one_finding(make: Make, is_daily_fi
     amounts = [Decimal(random.randrange(1, 9_000)) for _ in range(2 * 240)]
 
     def sums(of: int, hours: int, loaded: datetime) -> list[Row]:
-        """The hours of a customer, so many in each row."""
+        """The usage of a customer in rows that each sum up a number of `hours`."""
         chosen = amounts[240 * of : 240 * (of + 1)]
         rows = [(hour, sum(chosen[hour : hour + hours], Decimal(0))) for hour in range(0, 240, hours)]
         who = (JUNE, SMALL)[of]

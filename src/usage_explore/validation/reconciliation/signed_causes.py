@@ -74,7 +74,7 @@ class Signed:
     is_comparable: bool
     """Whether the corrections have the difference of the amounts now, by these prices and wallets, from the signed."""
     is_whole: bool
-    """Whether lines tell no more apart than what was signed, so that their rows are rated as that was."""
+    """Whether the lines have no columns but metric and wallet, by which usage is signed: then both are rated alike."""
 
     @classmethod
     def of(cls, examination: Examination, columns: tuple[str, ...]) -> list[Signed]:
