@@ -30,10 +30,10 @@ from usage_explore.load.paths import member
 from usage_explore.load.prepared import MAX_PROFILED_ROWS, LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.profiles import profiles
 from usage_explore.load.proposals import Proposal, propose
-from usage_explore.load.replace import FileSources, replace_notes
 from usage_explore.load.report import NO_ROW_LEFT_OUT, Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
+from usage_explore.load.scopes import FileSources, replace_notes
 from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 

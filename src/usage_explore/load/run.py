@@ -33,10 +33,10 @@ from usage_explore.load.doubtful_ids import staged_totals, stored_in_another_for
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
 from usage_explore.load.repeated_hour import repeated_hour, repeated_hour_notes
-from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.scope_spelling import missed_source, without_source
+from usage_explore.load.scopes import PERIOD_COLUMNS, without_scope
 from usage_explore.load.signed import SignOffs, signed_warnings
 from usage_explore.load.skipped_rows import skipped_rows
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors

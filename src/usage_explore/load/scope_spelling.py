@@ -8,7 +8,7 @@ from psycopg import sql
 
 from usage_explore.db.ddl import Connection
 from usage_explore.files.values import quoted
-from usage_explore.load.replace import Source, source_texts
+from usage_explore.load.scopes import Source, source_texts
 
 _SPAN = """
 WITH span AS MATERIALIZED (
