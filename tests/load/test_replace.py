@@ -471,6 +471,59 @@ def test_a_month_of_another_zone_of_which_the_edge_is_withdrawn_replaces_no_othe
     assert load.csv(restated, replace_by=["source"], timezone=zone).superseded == 1
 
 
+def hourly(days: int, month: int, more: str) -> str:
+    """A month of hourly rows whose quantities are equal at no two times, nor with those of another `more`."""
+    first = datetime(2026, month, 1, tzinfo=UTC)
+    times = (first + timedelta(hours=hour) for hour in range(24 * days))
+    rows = (f"{at:%Y-%m-%d %H:%M},a,calls,{at:%d%H}{more},meter" for at in times)
+    return "\n".join([AUGUST_AND_SEPTEMBER.splitlines()[0], *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("stored", "file", "days", "month", "left"),
+    [
+        (
+            "Europe/Berlin",
+            "UTC",
+            31,
+            10,
+            "2 stored events of source 'meter', from 2026-09-30 22:00:00 +00:00 on, before",
+        ),
+        (
+            "America/New_York",
+            "UTC",
+            30,
+            9,
+            "4 stored events of source 'meter', until 2026-10-01 03:00:00 +00:00, after",
+        ),
+        ("Asia/Kathmandu", "Europe/Berlin", 31, 10, "from 2026-09-30 20:15:00 +02:00 on, before"),
+    ],
+)
+def test_a_month_that_is_all_restated_does_not_stay_beside_one_of_another_zone_unsaid(
+    load, stored, file, days, month, left
+):
+    """Hours beyond the month, which no row of the file equals, counted twice in silence."""
+    load.csv(hourly(days, month, ".5"), timezone=stored)
+    report = load.csv(hourly(days, month, ".25"), replace_by=["source"], timezone=file)
+    assert left in str(report)
+    assert "load it again in that one with --replace" in str(report)
+    again = load.csv(hourly(days, month, ".25"), replace_by=["source"], timezone=stored)
+    assert "warning" not in str(again)
+    assert load.count() == 24 * days
+
+
+@pytest.mark.parametrize(
+    ("days", "earlier"),
+    [(31, ""), (31, "2026-09-30 23:59,a,calls,7,meter\n"), (20, "2026-09-30 23:59,a,calls,7,meter\n")],
+)
+def test_an_event_of_the_month_before_is_no_sign_of_another_zone(load, days, earlier):
+    """A file that begins a minute early goes on to the end of the month, or ends within it."""
+    load.csv(hourly(days, 10, ".5") + earlier, timezone="Asia/Kolkata")
+    report = load.csv(hourly(31, 10, ".25"), replace_by=["source"], timezone="Asia/Kolkata")
+    assert report.superseded == 24 * days
+    assert "another time zone" not in str(report)
+
+
 @pytest.mark.parametrize("withdrawn", ["2026-09-01 00", "2026-09-30 23"])
 @pytest.mark.parametrize("by_month", [True, False])
 def test_an_edge_that_is_withdrawn_of_a_month_of_utc_is_replaced(load, withdrawn, by_month):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from psycopg import sql
 from sqlalchemy import Table
@@ -19,6 +19,18 @@ from usage_explore.sql.identifiers import identifier
 
 _QUARTER = timedelta(minutes=15)
 """The offsets of time zones are multiples of it."""
+
+_STORED_EDGES = """
+SELECT {texts}, t.ingested_at, t.timestamp, count(*) FROM {table} t
+WHERE t.organization_id = ANY (%(organizations)s) AND t.ingested_at = ANY (%(loads)s::timestamptz[])
+  AND t.timestamp >= %(since)s - interval '31 days' AND t.timestamp < %(until)s + interval '31 days'
+  AND width_bucket(t.timestamp, %(inner)s::timestamptz[]) IN (0, 2)
+GROUP BY {texts}, t.ingested_at, t.timestamp
+"""
+
+_STAGED_EDGES = """
+SELECT DISTINCT {texts}, s.timestamp FROM {stage} s WHERE width_bucket(s.timestamp, %(inner)s::timestamptz[]) IN (0, 2)
+"""
 
 Deleted = tuple[Source, datetime, datetime]
 """The source, the time and the arrival of a stored event."""
@@ -142,3 +154,74 @@ def _has_other_months(
         if last < starts[-2] + EDGE if beside[0] >= border else first >= starts[1] - EDGE:
             return True
     return bool(across) and not any(at_beside for *_, at_beside in rows)
+
+
+def left_of_months(
+    connection: Connection,
+    events: Table,
+    stage: sql.Identifier,
+    columns: Sequence[str],
+    spans: Spans,
+    deleted: Sequence[Deleted],
+    starts: Sequence[datetime],
+    zone: ZoneInfo,
+) -> Iterator[str]:
+    """The warning of stored events beside the months of a load in another zone, all of whose others are replaced.
+
+    They are up to 14 hours before the file's months of the source, or after them, and near the borders the load has
+    more times of the file's on the clock of a zone in which it is by these months than on that of `zone`.
+    """
+    loads: dict[tuple[Source, datetime], list[datetime]] = defaultdict(list)
+    for source, at, load in deleted:
+        loads[source, load].append(at)
+    loads = {each: times for each, times in loads.items() if max(times) - min(times) > EDGE}
+    if not loads:
+        return
+    bounds = {
+        "organizations": [*{source[0] for source, _ in loads}],
+        "loads": [*{load for _, load in loads}],
+        "since": starts[0],
+        "until": starts[-1],
+        "inner": [starts[0] + EDGE, starts[-1] - EDGE],
+    }
+    stored: dict[tuple[Source, datetime], Counter[datetime]] = defaultdict(Counter)
+    statement = sql.SQL(_STORED_EDGES).format(texts=source_texts("t", columns), table=identifier(events))
+    for *texts, load, at, number in connection.execute(statement, bounds):
+        stored[tuple(texts), load][at] = number
+    staged: dict[Source, set[datetime]] = defaultdict(set)
+    statement = sql.SQL(_STAGED_EDGES).format(texts=source_texts("s", columns), stage=stage)
+    farther = {"inner": [starts[0] + 2 * EDGE, starts[-1] - 2 * EDGE]}  # on another clock
+    for *texts, at in connection.execute(statement, farther):
+        staged[tuple(texts)].add(at)
+    for source, load in loads:
+        since, until = starts[min(spans[source]) - 1], starts[max(spans[source])]
+        beside = {at: number for at, number in stored[source, load].items() if not since <= at < until}
+        if beside and _is_by_months_elsewhere(stored[source, load], staged[source], since, until, zone):
+            is_before = min(beside) < since
+            side = (
+                f"from {zoned(min(beside), zone)} on, before"
+                if is_before
+                else f"until {zoned(max(beside), zone)}, after"
+            )
+            yield (
+                f"warning: {counted(sum(beside.values()), 'stored event')} of {source_words(columns, source, spans)},"
+                f" {side} the file's months ({zone}), stay beside them, and the load that brought them has these months"
+                " in another time zone: they count twice. If the file's time zone is another, load it again in that one"
+                " with --replace; else also the file of their month"
+            )
+            return
+
+
+def _is_by_months_elsewhere(
+    stored: Collection[datetime], staged: Collection[datetime], since: datetime, until: datetime, zone: ZoneInfo
+) -> bool:
+    """Whether the load has these months in another zone, on whose clock most, and more, of its times are the file's."""
+    start, end = (each.astimezone(zone).replace(tzinfo=None) for each in (since, until))
+    clock = {at.astimezone(zone).replace(tzinfo=None) for at in staged}
+    same = max(sum(at in staged for at in stored), len(stored) // 2)
+    return any(
+        start.replace(tzinfo=other) <= min(stored)
+        and max(stored) < end.replace(tzinfo=other)
+        and sum(at.astimezone(other).replace(tzinfo=None) in clock for at in stored) > same
+        for other in map(ZoneInfo, sorted(available_timezones()))
+    )

@@ -22,7 +22,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.extract import changes
 from usage_explore.formatting import counted
 from usage_explore.load.moved_loads import MAX_APART, moved_loads
-from usage_explore.load.other_months import check_edges, doubt_of_months
+from usage_explore.load.other_months import check_edges, doubt_of_months, left_of_months
 from usage_explore.load.scopes import (
     PERIOD_COLUMNS,
     Spans,
@@ -151,7 +151,9 @@ def supersede(
     doubt = "" if not starts or moved else doubt_of_months(connection, events, columns, spans, starts, deleted, zone)
     gone = [Event((row[0], *row[8:]), row[1], *row[3:8]) for row in superseded]
     source = source_texts("s", columns)
-    warnings = *withdrawn(connection, stage, gone), *absent(connection, stage, source, gone, zone)
+    warnings = [*withdrawn(connection, stage, gone), *absent(connection, stage, source, gone, zone)]
+    if starts and not moved:
+        warnings += left_of_months(connection, events, stage, columns, spans, deleted, starts, zone)
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     slots: dict[UUID, Counter[int]] = defaultdict(Counter)
@@ -163,7 +165,7 @@ def supersede(
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
     loads = Loads.of(connection, stage, gone, zone)
-    return Superseded(len(superseded), ingested, words, kept, doubt, loads, warnings, slots)
+    return Superseded(len(superseded), ingested, words, kept, doubt, loads, tuple(warnings), slots)
 
 
 def _month(alias: str) -> sql.Composable:
