@@ -57,12 +57,13 @@ def kernel() -> Iterator[NotebookClient]:
 
 
 @pytest.fixture
-def run(kernel: NotebookClient, tmp_path: Path) -> Run:
-    """Execute a notebook on a database, in a folder of its own."""
+def run(kernel: NotebookClient, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Execute a notebook on a database, in a folder of its own, in which the kernel is after the test."""
+    folder = str(tmp_path_factory.mktemp("notebook"))
 
     def execute(path: Path, database_url: str, key: str = "") -> Any:
         notebook = nbformat.read(path, as_version=4)
-        prepare = nbformat.v4.new_code_cell(PREPARE.format(folder=str(tmp_path), database_url=database_url, key=key))
+        prepare = nbformat.v4.new_code_cell(PREPARE.format(folder=folder, database_url=database_url, key=key))
         kernel.nb = nbformat.v4.new_notebook(cells=[prepare, *notebook.cells], metadata=notebook.metadata)
         kernel.execute(cleanup_kc=False)
         assert not prepare.outputs
