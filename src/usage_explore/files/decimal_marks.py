@@ -21,10 +21,18 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[1-9]\d{3}(?P<more>\d+)?", re.ASCII)
 """A number of at least 1000 without a mark; `more` are the digits after the fourth."""
 
-_COMMA = re.compile(r"[+-]?(?:(?:\d+|\d{1,3}(?:\.\d{3})+)?,\d+|\d{1,3}(?:\.\d{3}){2,})(?:[eE][+-]?\d{1,9})?", re.ASCII)
-"""A number with a decimal comma, or with more than one point between thousands."""
-_OPEN_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
-"""1,234 may be a number with a decimal point and a thousands separator."""
+_SEPARATED = {
+    mark: re.compile(
+        rf"[+-]?(?:(?:\d+|[1-9]\d{{0,2}}(?:[{other}]\d{{3}})+)?[{mark}]\d{least}|[1-9]\d{{0,2}}(?:[{other}]\d{{3}})+)"
+        r"(?:[eE][+-]?\d{1,9})?",
+        re.ASCII,
+    )
+    for mark, other, least in ((",", ".", "+"), (".", ",", "*"))
+}
+"""Decimal mark -> a number with it, with thousands separators, or with both."""
+
+_UNCERTAIN = re.compile(r"[+-]?[1-9]\d{0,2}[,.]\d{3}", re.ASCII)
+"""1,234 and 1.234 may have a decimal mark or a thousands separator."""
 
 
 class OpenPoints:
@@ -87,23 +95,18 @@ class OpenPoints:
     def _has_whole(self, column: str) -> bool:
         return "12345" in self._wholes[column] or {"1234", "1.200"} <= self._wholes[column]
 
-    def decided(self, column: str) -> None:
-        """Ask nothing of the column."""
-        self._seen.pop(column, None)
 
+class DecimalMarks:
+    """The rows of a file, in the numbers of whose `columns` the decimal mark becomes a point, without other marks.
 
-class DecimalCommas:
-    """The rows of a file with a decimal point in the numbers of the `columns`, also where the file has decimal commas.
-
-    It has them where the first number of these columns that is certain has one: 12,5 or 1.234,50, not 1,234 or 1.234.
-    Rows from the first uncertain number on wait for it. A text of several numbers has `separators` between them.
+    The first number of these columns that is certain decides for the file: a comma for 12,5 or 1.234,50, a point for
+    12.5 or 1,234.50, not 1,234 or 1.234. Rows from the first uncertain number on wait for it.
     """
 
-    def __init__(self, unit: str, columns: Collection[str], why_thousands: str, separators: str = ";:") -> None:
+    def __init__(self, unit: str, columns: Collection[str], why_thousands: str) -> None:
         self._unit = unit
         self._columns = columns
         self._why = why_thousands
-        self._between = re.compile(f"([{separators}])")
         self._points = OpenPoints(columns)
         self._mark = ""
         self._first = ""
@@ -118,59 +121,60 @@ class DecimalCommas:
                 waiting.append(row)
                 continue
             self._mark = found
-            yield from map(self._with_points, waiting)
+            yield from map(self._read, waiting)
             waiting.clear()
-            yield self._with_points(row)
-        yield from map(self._with_points, waiting)
+            yield self._read(row)
+        yield from map(self._read, waiting)
 
     def question(self) -> list[str]:
         """The error of numbers whose points may separate thousands, once the rows were read; none without any."""
-        has_commas = self._mark == ","
-        why = f"{self._first} has a decimal comma" if has_commas else self._why
-        question = self._points.question(why, self._unit, has_commas=has_commas) if why else ""
-        decimals = "1,2 or 1,2000" if has_commas else "1.2 or 1.2000"
-        fix = f"write 1200 where the point separates thousands, {decimals} where it is the decimal mark"
+        question = self._points.question(self._why, self._unit) if self._why and self._mark != "," else ""
+        fix = "write 1200 where the point separates thousands, 1.2 or 1.2000 where it is the decimal mark"
         return [f"{question}; {fix}"] if question else []
 
     def _decisive(self, number: int, record: Mapping[str, Any]) -> str:
-        """The mark that the row shows; "?" where it has a number of either."""
+        """The mark that the row shows; "?" where it has an uncertain number alone."""
         found = ""
         for column in self._columns:
-            for text in self._texts(record.get(column)):
-                if _OPEN_COMMA.fullmatch(text) or (_THOUSANDS.fullmatch(text) and text.count(".") == 1):
+            for text in _marked(record.get(column)):
+                if _UNCERTAIN.fullmatch(text):
                     found = "?"
-                elif _COMMA.fullmatch(text):
-                    self._first = f"{quoted(text)} ({self._unit} {number:,})"
-                    return ","
-                elif "." in text and is_number(text):
-                    return "."
+                    continue
+                for mark, form in _SEPARATED.items():
+                    if form.fullmatch(text):
+                        self._first = f"{quoted(text)} ({self._unit} {number:,})"
+                        return mark
         return found
 
-    def _texts(self, raw: object) -> list[str]:
-        """The numbers of a value that have a mark."""
-        if type(raw) is not str or not ("," in raw or "." in raw):
-            return []
-        return [part.strip() for part in self._between.split(raw) if "," in part or "." in part]
-
-    def _with_points(self, row: Record) -> Record:
+    def _read(self, row: Record) -> Record:
         number, record, unreadable = row
         if record is None:
             return row
         changed: dict[str, Any] = {}
         for column in self._columns:
             raw = record.get(column)
-            if self._mark == "," and (texts := self._texts(raw)):
-                others = (text for text in texts if not (_COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text)))
-                if (wrong := next(others, None)) is not None:
-                    changed[column] = Unreadable(f"{quoted(wrong)} has no decimal comma, as {self._first} has")
-                    continue
-                if any("," in text for text in texts):
-                    self._points.decided(column)
-                changed[column] = str(raw).replace(".", "").replace(",", ".")
-            if column in self._points.columns and (self._why or self._mark == ","):
-                for part in self._between.split(raw) if type(raw) is str else (raw,):
+            if self._mark and (texts := _marked(raw)):
+                wrong = [text for text in texts if not _SEPARATED[self._mark].fullmatch(text)]
+                if wrong and self._mark == ",":
+                    changed[column] = Unreadable(f"{quoted(wrong[0])} has no decimal comma, as {self._first} has")
+                elif not wrong:
+                    other = "." if self._mark == "," else ","
+                    changed[column] = str(raw).replace(other, "").replace(self._mark, ".")
+            if self._why and self._mark != "," and column in self._points.columns:
+                for part in _BETWEEN.split(raw) if type(raw) is str else (raw,):
                     self._points.see(column, number, part)
         return (number, {**record, **changed}, unreadable) if changed else row
+
+
+_BETWEEN = re.compile("[;:]")
+"""Stands between the numbers of a tier."""
+
+
+def _marked(raw: object) -> list[str]:
+    """The numbers of a value that have a mark."""
+    if type(raw) is not str or not ("," in raw or "." in raw):
+        return []
+    return [part.strip() for part in _BETWEEN.split(raw) if "," in part or "." in part]
 
 
 def is_number(raw: object) -> bool:

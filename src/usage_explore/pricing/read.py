@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.decimal_marks import DecimalCommas
+from usage_explore.files.decimal_marks import DecimalMarks
 from usage_explore.files.tables import counted_commas, opened
 from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue, is_blank
@@ -82,7 +82,7 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
             raise QueryError(faults)
         where = "" if name == PARAMETER else f"{validators.named(name)} "
         numbers = [columns[field] for field in (*fields.NUMBERS, "tiers") if field in columns]
-        marks = DecimalCommas(records.unit, numbers, records.why_thousands)
+        marks = DecimalMarks(records.unit, numbers, records.why_thousands)
 
         def rows() -> _Rows:
             for number, record, unreadable in marks.rows(records.rows):

@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.decimal_marks import DecimalCommas
+from usage_explore.files.decimal_marks import DecimalMarks
 from usage_explore.files.tables import Records, counted_commas
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
 from usage_explore.formatting import listed
@@ -177,7 +177,7 @@ class Columns:
         faults: list[Fault] = []
         faulty = 0
         exact = [column for name in self.columns if self.columns[name].is_exact for column in sources.get(name, ())]
-        marks = DecimalCommas(records.unit, exact, records.why_thousands)
+        marks = DecimalMarks(records.unit, exact, records.why_thousands)
         for number, record, unreadable in marks.rows(records.rows):
             if record is not None and all(map(is_blank, record.values())):
                 continue
