@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -286,7 +287,15 @@ def test_what_cannot_be_restored_changes_nothing(source: Source, home: Path, tmp
 def test_files_that_are_no_archive(home: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no archive")
     (tmp_path / "empty").touch()
-    for name, message in (("text", "no archive"), ("empty", "no archive"), ("none", "cannot be read"), ("", "")):
+    os.mkfifo(tmp_path / "pipe")
+    files = {
+        "text": "no archive",
+        "empty": "no archive",
+        "none": "cannot be read",
+        "": "is no file",
+        "pipe": "is no file",
+    }
+    for name, message in files.items():
         result = run(home, "restore", tmp_path / name)
         assert result.exit_code == 1
         assert message in result.stderr

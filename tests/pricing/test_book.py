@@ -144,15 +144,15 @@ def test_every_fault_is_named_with_its_field_and_a_fix(changes: dict[str, Any], 
     assert any(fault.message.startswith("price 2: ") and message in fault.message for fault in caught.value.faults)
 
 
-def test_decimal_commas_of_a_whole_book_are_one_fault(tmp_path: Path) -> None:
-    path = tmp_path / "book.csv"
-    rows = "".join(f"m{number};{number},5;EUR\n" for number in range(30))
-    path.write_text(f"metric_key;unit_amount;currency\n{rows}")
-    with pytest.raises(QueryError) as caught:
-        read_prices(path)
-    (fault,) = caught.value.faults
-    assert "line 2: unit_amount: '0,5' has a comma; " in fault.message
-    assert fault.message.endswith("; 29 more numbers have one: an Excel file (.xlsx) of them can be given as it is")
+def test_a_book_with_decimal_commas_is_read(tmp_path: Path) -> None:
+    """It was refused, as its prices had commas."""
+    rows = ("a;;1.200;;EUR", 'b;volume;;"1.000:0,25;:0,125";EUR', "c;;1,5;;EUR")
+    book = read_prices(written(tmp_path, "\n".join(["metric_key;model;unit_amount;tiers;currency", *rows]), "a.csv"))
+    assert [[(tier.up_to, tier.unit_amount) for tier in price.tiers] for price in book.prices] == [
+        [(None, 1200)],
+        [(1000, Decimal("0.25")), (None, Decimal("0.125"))],
+        [(None, Decimal("1.5"))],
+    ]
 
 
 def test_a_point_that_may_separate_thousands_is_refused(tmp_path: Path) -> None:

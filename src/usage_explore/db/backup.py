@@ -361,6 +361,8 @@ _DAMAGE = (
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive of a backup. Raises `ConfigurationError` if there is no such file or it is no archive."""
+    if path.exists() and not path.is_file():  # to open a pipe would wait for a writer
+        raise ConfigurationError(f"{_name(path)}: is no file; name a backup")
     with contextlib.ExitStack() as opened:
         try:
             file: IO[bytes] = opened.enter_context(path.open("rb"))

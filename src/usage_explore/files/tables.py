@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
-from usage_explore.files.decimal_marks import OpenPoints
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record, Source
 from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
@@ -135,13 +134,6 @@ def counted_commas(faults: Sequence[Fault]) -> list[Fault]:
     more = f"{number - 1:,} more numbers have one: an Excel file (.xlsx) of them can be given as it is"
     others.insert(faults.index(first), replace(first, message=f"{first.message}; {more}"))
     return others
-
-
-def open_points(records: Records, points: OpenPoints) -> list[str]:
-    """The error of numbers whose points may separate thousands, in a file whose numbers were seen; none without any."""
-    question = points.question(records.why_thousands, records.unit) if records.why_thousands else ""
-    fix = "write 1200 where the point separates thousands, 1.2 or 1.2000 where it is the decimal mark"
-    return [f"{question}; {fix}"] if question else []
 
 
 def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:

@@ -6,15 +6,14 @@ order. All faults of a book are reported together, each with its place and field
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.decimal_marks import OpenPoints
-from usage_explore.files.tables import counted_commas, open_points, opened
+from usage_explore.files.decimal_marks import DecimalMarks
+from usage_explore.files.tables import counted_commas, opened
 from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
@@ -82,23 +81,19 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
         if faults:
             raise QueryError(faults)
         where = "" if name == PARAMETER else f"{validators.named(name)} "
-        points = OpenPoints((*fields.NUMBERS, "tiers"))
+        numbers = [columns[field] for field in (*fields.NUMBERS, "tiers") if field in columns]
+        marks = DecimalMarks(records.unit, numbers, records.why_thousands)
 
         def rows() -> _Rows:
-            for number, record, unreadable in records.rows:
+            for number, record, unreadable in marks.rows(records.rows):
                 place = f"{where}{records.unit} {number:,}"
                 if record is None:
                     yield place, None, unreadable or "cannot be read"
                 elif not all(map(is_blank, record.values())):
-                    row = {field: record.get(column) for field, column in columns.items()}
-                    for field in points.columns:
-                        parts = re.split("[;:]", raw) if isinstance(raw := row.get(field), str) else (raw,)
-                        for part in parts:
-                            points.see(field, number, part)
-                    yield place, row, ""
+                    yield place, {field: record.get(column) for field, column in columns.items()}, ""
 
         book = _book(name, rows())
-        if faults := [Fault(PARAMETER, error) for error in open_points(records, points)]:
+        if faults := [Fault(PARAMETER, error) for error in marks.question()]:
             raise QueryError(faults)
         return book
 

@@ -18,8 +18,8 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.decimal_marks import OpenPoints
-from usage_explore.files.tables import Records, counted_commas, open_points
+from usage_explore.files.decimal_marks import DecimalMarks
+from usage_explore.files.tables import Records, counted_commas
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
 from usage_explore.formatting import listed
 from usage_explore.load.column_names import COST_WORDS, NO_MEASURE_WORDS, meant_columns, words
@@ -176,14 +176,11 @@ class Columns:
         lines: list[tuple[Any, ...]] = []
         faults: list[Fault] = []
         faulty = 0
-        points = OpenPoints(
-            column for name in self.columns if self.columns[name].is_exact for column in sources.get(name, ())
-        )
-        for number, record, unreadable in records.rows:
+        exact = [column for name in self.columns if self.columns[name].is_exact for column in sources.get(name, ())]
+        marks = DecimalMarks(records.unit, exact, records.why_thousands)
+        for number, record, unreadable in marks.rows(records.rows):
             if record is not None and all(map(is_blank, record.values())):
                 continue
-            for column in points.columns if records.why_thousands else ():
-                points.see(column, number, (record or {}).get(column))
             left_out.see(record or {})
             values, errors = ((), [unreadable or ""]) if record is None else self._values(record, readers)
             if errors:
@@ -196,7 +193,7 @@ class Columns:
                 raise QueryError([self._fault(f"there are more than {most:,} lines; give them in several validations")])
             elif not faults:
                 lines.append((number, *values))
-        faults += map(self._fault, open_points(records, points))
+        faults += map(self._fault, marks.question())
         if faults:
             raise QueryError(counted_commas(faults))
         return lines

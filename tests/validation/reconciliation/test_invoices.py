@@ -161,7 +161,7 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
     text = (
         "customer_id,metric_key,quantity,amount,period_start,period_end\n"
         f"{CUSTOMER},m,NaN,1e999999,,\n"
-        '3f2b8c1e-0000-4000-8000-00000000000,,"1,5",,2026-02-30,2026-03-01\n'
+        '3f2b8c1e-0000-4000-8000-00000000000,,"1,50,0",,2026-02-30,2026-03-01\n'
         f"{CUSTOMER},m,,1,2026-03-01,\n"
         f"{CUSTOMER},m,1,1,2026-03-02,2026-03-01\n"
         f"{CUSTOMER},m,1,1,2026-03-01,2026-03-01T00:00:00Z\n"
@@ -175,7 +175,7 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
         "line 2: amount: '1e999999' has more than 1,000 digits before its decimal point",
         "line 3: customer_id: '3f2b8c1e-0000-4000-8000-00000000000' is not a UUID",
         "line 3: period_start: '2026-02-30' is not a date that exists",
-        "line 3: quantity: '1,5' has a comma",
+        "line 3: quantity: '1,50,0' has a comma",
         "line 3: metric_key and price_key: both are blank",
         "line 4: quantity: is blank",
         "line 5: period_end: is not after period_start",
@@ -327,23 +327,50 @@ def test_a_currency_is_read_without_case_and_spaces_around_it(tmp_path: Path, cu
 
 
 @pytest.mark.parametrize("number", [3, 4, 1_500])
-def test_decimal_commas_of_a_whole_file_are_one_fault_with_their_count(tmp_path: Path, number: int) -> None:
+def test_commas_in_a_whole_file_are_one_fault_with_their_count(tmp_path: Path, number: int) -> None:
     """A file with another decimal mark was refused in 100 lines, one for each number."""
     header = "customer_id;metric_key;quantity;amount\n"
-    rows = "".join(f"{CUSTOMER};m;{line};{line},50\n" for line in range(2, number + 2))
+    rows = "".join(f"{CUSTOMER};m;{line};2,{line % 900 + 100}\n" for line in range(2, number + 2))
     found = faults(written(tmp_path, f"{header}{rows}{CUSTOMER};;1;1\n"))
     workbook = "an Excel file (.xlsx) of them can be given as it is"
     words = "has a comma; write no thousands separators and a decimal point, like 1234.5"
     if number == 3:
-        assert found[:3] == [f"line {line}: amount: '{line},50' {words}" for line in (2, 3, 4)]
+        assert found[:3] == [f"line {line}: amount: '2,{line + 100}' {words}" for line in (2, 3, 4)]
     elif number == 4:
-        assert found[0] == f"line 2: amount: '2,50' {words}; 3 more numbers have one: {workbook}"
+        assert found[0] == f"line 2: amount: '2,102' {words}; 3 more numbers have one: {workbook}"
         (other,) = found[1:]
         assert other.startswith("line 6: metric_key and price_key: both are blank")
     else:
         stopped, commas = found
         assert stopped == "1,000 lines are faulty; nothing after line 1,001 was read"
-        assert commas == f"line 2: amount: '2,50' {words}; 999 more numbers have one: {workbook}"
+        assert commas == f"line 2: amount: '2,102' {words}; 999 more numbers have one: {workbook}"
+
+
+GERMAN = "Kunde;Metrik;Menge;Betrag\n7;a;1.234;1.500\n7;b;1.234,5;12,50\n7;c;-2.000.000;3\n7;d;1,5E+3;0,125\n"
+
+
+def test_decimal_commas_are_read_where_a_number_shows_them(tmp_path: Path) -> None:
+    """Each file that a German Excel saves as CSV was refused. 1.500 waits for the first certain number."""
+    given = read_invoices(written(tmp_path, GERMAN))
+    assert [(line.quantity, line.amount) for line in given.lines] == [
+        (1234, 1500),
+        (Decimal("1234.5"), Decimal("12.5")),
+        (-2_000_000, 3),
+        (1500, Decimal("0.125")),
+    ]
+    assert faults(written(tmp_path, GERMAN + "7;e;0.5;1,234.50\n")) == [
+        "line 6: quantity: '0.5' has no decimal comma, as '1.234,5' (line 3) has",
+        "line 6: amount: '1,234.50' has no decimal comma, as '1.234,5' (line 3) has",
+    ]
+
+
+def test_commas_separate_thousands_where_a_number_shows_it(tmp_path: Path) -> None:
+    given = read_invoices(written(tmp_path, GERMAN.translate(str.maketrans(",.", ".,"))))
+    assert given.lines == read_invoices(written(tmp_path, GERMAN)).lines
+    found = faults(written(tmp_path, GERMAN.replace("7;a;1.234", "7;a;0.5")))
+    assert "line 4: quantity: '-2.000.000' is not a decimal number" in found
+    (comma,) = (fault for fault in found if "has a comma" in fault)
+    assert comma.startswith("line 3: quantity: '1.234,5' has a comma")
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])

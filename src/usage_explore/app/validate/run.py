@@ -53,6 +53,8 @@ RUN_WANTED = "run_wanted"
 
 _SESSION_KEY = "validation"  # session state: the last (requested period, validation)
 _CACHE_SECONDS, _MAX_CACHED = 3_600, 20
+_MAX_CACHED_NAMES = 2
+"""Files of names that are kept: one of 15 MB takes 370 MB of memory."""
 _REFRESH_SECONDS = 0.25  # between two updates of the progress
 
 
@@ -318,7 +320,7 @@ def _cached_book(_make: Callable[[], PriceBook], digest: str) -> PriceBook:
     return _make()
 
 
-@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False)
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED_NAMES, show_spinner=False)
 def _cached_names(_make: Callable[[], Names], digest: str) -> Names:
     return _make()
 
