@@ -77,17 +77,20 @@ def _data(pages: Pages, view: HomeView, source: Source) -> None:
 
 
 def _validation(pages: Pages, view: HomeView, source: Source) -> None:
-    """The newest kept run of the checks on the whole organization, and a newer one with filters, each with a link."""
+    """The newest kept run of the checks on the whole organization, and a newer one with filters, each with a link.
+
+    Each is said, and opened, in its own time zone: a month of another one is none of this one's.
+    """
     st.subheader("Validation", anchor=False)
-    zone = ZoneInfo(view.timezone)
     whole, narrowed = kept_runs.newest(source)
     if whole is None:
         st.caption(f"No validation of {'the whole' if narrowed else 'this'} organization is kept yet.")
         kept_runs.link(pages, view.validate, "Open Validate")
     else:
+        zone = ZoneInfo(whole.timezone)
         kept, words = kept_runs.read(whole, source), kept_runs.words(whole, zone)
         found = kept.found()
-        kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]}**")
+        kept_runs.link(pages, kept_runs.pinned_view(whole), f"**{found[0].upper()}{found[1:]}**")
         st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
         if unseen.is_grave(kept.unseen):
             text = unseen.sentence(kept.unseen, whole.files, whole.period, zone)
@@ -96,10 +99,11 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         if needed := kept_runs.needed_files(kept):
             st.caption(markdown.plain(f"Drop {needed} on Validate to see every finding of {words}."))
     if narrowed is not None:
-        pinned = kept_runs.pinned_view(narrowed, view.timezone)
+        pinned = kept_runs.pinned_view(narrowed)
         filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))
         found = kept_runs.read(narrowed, source).found()
-        text = f"Newer, only where {filters}: {found} in {kept_runs.words(narrowed, zone)}"
+        examined = kept_runs.words(narrowed, ZoneInfo(narrowed.timezone))
+        text = f"Newer, only where {filters}: {found} in {examined}, {narrowed.timezone}"
         with st.container(key="narrowed_validation"):
             st.html(_STYLE)
             kept_runs.link(pages, pinned, f":small[:gray[{markdown.plain(formatting.short_ids(text))}]]")

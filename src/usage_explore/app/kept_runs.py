@@ -132,10 +132,14 @@ def _file_names(files: Files) -> str:
     return joined([formatting.data_value(file["name"]) for argument, file in files.items() if argument != "names"])
 
 
-def pinned_view(run: Run, timezone: str) -> ValidateView:
-    """The Validate page of a run, whose checks find the same again. Raises `QueryError` for another version's."""
+def pinned_view(run: Run, timezone: str = "") -> ValidateView:
+    """The Validate page of a run, whose checks find the same again; in the run's own time zone where none is given.
+
+    Raises `QueryError` for a run of another version.
+    """
     period = Period.from_params(url_params.pairs(run.period))
-    return ValidateView(period.replace(organization_id=run.organization_id, as_of=run.as_of, timezone=timezone))
+    shown = {"organization_id": run.organization_id, "as_of": run.as_of, "timezone": timezone or run.timezone}
+    return ValidateView(period.replace(**shown))
 
 
 def words(run: Run, zone: ZoneInfo) -> str:
@@ -184,7 +188,7 @@ def link_others(pages: Pages, findings: Unseen, period: str) -> None:
             others.setdefault(run.period, (run, finding))
     for run, finding in others.values():
         with suppress(QueryError):  # of another version
-            view = pinned_view(run, run.timezone).replace(finding=finding.identity.id)
+            view = pinned_view(run).replace(finding=finding.identity.id)
             label = f"Open the validation of {unseen.examined(run, period)},{with_files(run)}"
             link(pages, view, markdown.plain(label))
 

@@ -674,6 +674,8 @@ def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_
     assert kept_runs.read(other, source).found().startswith("2 high open, 1 of them not shown")
     assert kept_runs.needed_files(kept_runs.read(other, source)) == "", "another period's"
     home = opened(AppTest.from_function(home_page, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION)})
+    assert "The validation of 1–30 Sep 2026, as of " in said(home), "by its own days"
+    assert "timezone=Europe" in next(one.query_string for one in home.get("page_link") if "2 high" in one.label)
     for app in (home, ran(page(**berlin))):
         assert "inv.csv" in said(app)
         (words,) = (
