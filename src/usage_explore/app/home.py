@@ -15,6 +15,7 @@ from usage_explore.app.header import header, opened_view
 from usage_explore.app.navigation import Pages, notice
 from usage_explore.app.page_state import HomeView
 from usage_explore.app.problems import no_events, shown
+from usage_explore.app.validate.signing import signed_line
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import describe, filter_words
 from usage_explore.query.queries import EventQuery
@@ -77,7 +78,8 @@ def _data(pages: Pages, view: HomeView, source: Source) -> None:
 
 
 def _validation(pages: Pages, view: HomeView, source: Source) -> None:
-    """The newest kept run of the checks on the whole organization, and a newer one with filters, each with a link.
+    """The newest kept run of the checks on the whole organization, and a newer one with filters, each with a link; who
+    signed its period off, and what changed since.
 
     Each is said, and opened, in its own time zone: a month of another one is none of this one's.
     """
@@ -90,8 +92,10 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         zone = ZoneInfo(whole.timezone)
         kept, words = kept_runs.read(whole, source), kept_runs.words(whole, zone)
         found = kept.found()
-        kept_runs.link(pages, kept_runs.pinned_view(whole), f"**{found[0].upper()}{found[1:]}**")
+        pinned = kept_runs.pinned_view(whole)
+        kept_runs.link(pages, pinned, f"**{found[0].upper()}{found[1:]}**")
         st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
+        signed_line(source, pinned.query, None)
         if unseen.is_grave(kept.unseen):
             text = unseen.sentence(kept.unseen, whole.files, whole.period, zone)
             st.warning(markdown.plain(text), icon=":material/warning:")

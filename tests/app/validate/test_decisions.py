@@ -366,6 +366,9 @@ def test_what_cannot_be_told_from_removed_events_is_for_billing_to_check(
     assert ("−2 events after that time, changed or removed" in told) == is_changed_after
     assert ("removed by retention, or deleted, which is a credit: billing has to check" in told) != is_changed_after
     assert "Nothing to bill" not in told
+    home = opened(AppTest.from_function(home_page, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION)})
+    assert "**Signed off by ana, " in said(home)
+    assert "−30 events before 2026-09-10 12:15:00" in said(home)
 
 
 def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open, store: Store) -> None:
