@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -80,6 +81,37 @@ def test_a_damaged_value_is_an_error_in_words(store: Store, tmp_path: Path, tabl
     assert refused > len(columns)
     for reading in READINGS[table]:
         reading(store, validation)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "change"),
+    [
+        ("usage_signoffs", "usage", lambda usage: usage["lines"][0].__setitem__(5, "1e999999999")),
+        ("usage_signoffs", "usage", lambda usage: usage["lines"][0].__setitem__(6, "1e-999999999")),
+        ("usage_signoffs", "usage", lambda usage: usage["lines"][0].__setitem__(0, "=cmd")),
+        ("usage_signoffs", "usage", lambda usage: usage["lines"][0].__setitem__(1, ["m"])),
+        ("usage_signoffs", "open", lambda _: [{"check": "a", "kind": "", "events": 1, "severity": "high"}]),
+        ("usage_validation_runs", "findings", lambda findings: findings[0].update(customer_id=["a"])),
+        ("usage_validation_runs", "findings", lambda findings: findings[0].update(kind={"a": 1})),
+        ("usage_validation_runs", "findings", lambda findings: findings[0].update(amounts={"USD": "1e999999999"})),
+        ("usage_decisions", "finding", lambda finding: finding.update(id=5)),
+        ("usage_decisions", "finding", lambda finding: finding.update(events="x")),
+    ],
+)
+def test_a_damaged_value_within_a_row_names_the_row(
+    store: Store, tmp_path: Path, table: str, column: str, change: Callable[[Any], Any]
+) -> None:
+    """A number of a billion digits filled the memory; a list in place of an id ended every validation."""
+    validation = store.validate(SEPTEMBER, checks=["duplicates"])
+    (path,) = tmp_path.rglob("*.sqlite")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        ((text,),) = connection.execute(f"SELECT {column} FROM {table}").fetchall()
+        content = json.loads(text)
+        content = change(content) or content
+        connection.execute(f"UPDATE {table} SET {column} = ?", [json.dumps(content)])
+    for reading in READINGS[table]:
+        with pytest.raises(RecordError, match=rf"The row .* of {table} in .* cannot be read: .*Restore it from"):
+            reading(store, validation)
 
 
 @pytest.mark.each_value

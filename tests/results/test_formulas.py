@@ -33,6 +33,8 @@ ESCAPED = {
     "plain": "plain",
     "plain;;=1;-60;'tis": "plain;;'=1;-60;''tis",
     "x\n=1\r\n-60\n\n+y;z": "x\n'=1\r\n-60\n\n'+y;z",
+    'x;"=1+1;y\n" "@z': 'x;\'"=1+1;y\n\'" "@z',
+    'x;"y"': 'x;"y"',
 }
 WINDOW = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z", "top": "100"}
 

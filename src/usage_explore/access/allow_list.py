@@ -35,7 +35,7 @@ _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 def _address(email: str) -> str:
     """What of an address is compared: other letters than A to Z may be another person's, such as `ß` and `ss`."""
-    return email.strip().translate(_LOWER)
+    return email.translate(_LOWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,11 @@ class People:
         if needed not in ("required", "optional"):
             raise ConfigurationError(f'people: {path_text(self.path)}: email_verified is "required" or "optional"')
         table: dict[str, Grant] = {}
-        for email, entry in entries.items():
+        for name, entry in entries.items():
+            email = name.strip()
             if not _address(email) or _address(email) in table:
                 what = "is there twice" if _address(email) else "is no address"
-                raise ConfigurationError(f'people: {path_text(self.path)}: ["{email}"] {what}')
+                raise ConfigurationError(f'people: {path_text(self.path)}: ["{name}"] {what}')
             table[_address(email)] = self._grant(email, entry)
         return needed == "optional", table
 

@@ -18,6 +18,7 @@ from typing import Any
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import RecordError
 from usage_explore.query import validators
+from usage_explore.records import texts
 
 WHO = ("customer_id", "wallet_currency")
 """Subjects that are equal, or both missing, in the same finding."""
@@ -97,8 +98,13 @@ class RecordedFinding:
         try:
             own = {name: given.pop(name) for name in ("severity", "sentence", "events")}
             folded_into = given.pop("folded_into", "")
-            amounts = tuple((currency, Decimal(text)) for currency, text in given.pop("amounts", {}).items())
+            amounts = tuple((currency, texts.number(text)) for currency, text in given.pop("amounts", {}).items())
             times = {name: validators.instant(given.pop(name)) for name in ("since", "until")}
+            words = {**given, "severity": own["severity"], "sentence": own["sentence"], "folded_into": folded_into}
+            if wrong := [name for name, value in words.items() if not isinstance(value, str)]:
+                raise ValueError(f"{validators.shorten(wrong[0])} is no text")
+            if type(own["events"]) is not int:
+                raise ValueError("events is no whole number")
             return cls(identity=Identity(**{**given, **times}), **own, folded_into=folded_into, amounts=amounts)
         except (AttributeError, InvalidOperation, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"A finding in the records cannot be read: {error}") from None

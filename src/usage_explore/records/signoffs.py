@@ -10,11 +10,13 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row, insert, select
 
 from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.errors import Fault, QueryError, RecordError
+from usage_explore.formatting import span_in
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
 from usage_explore.records import texts
@@ -246,8 +248,12 @@ def corrections_command(signoff: SignOff, options: str = "", *, is_one_of_severa
 
 
 def period_words(signoff: SignOff) -> str:
-    """The signed period in words."""
-    return describe(signed_period(signoff).replace(as_of=None))
+    """The signed period in words; of one of another version its days alone."""
+    try:
+        return describe(signed_period(signoff).replace(as_of=None))
+    except QueryError:
+        days = span_in(signoff.since, signoff.until, ZoneInfo(signoff.timezone))
+        return f"Usage, {days}, {signoff.timezone}, of another version, which this one cannot read"
 
 
 def _signoff(row: Row[Any], left_out: Mapping[str, str], place: PlaceName) -> SignOff:
@@ -287,7 +293,13 @@ def _usage_of(text: str) -> dict[str, Any]:
     read = json.loads(text)
     content: dict[str, Any] = {"lines": [[*line, None] for line in read]} if isinstance(read, list) else read
     lines = [
-        UsageLine((customer, metric, wallet, currency), int(events), Decimal(quantity), Decimal(cost), _number(digest))
+        UsageLine(
+            _key(customer, metric, wallet, currency),
+            int(events),
+            texts.number(quantity),
+            texts.number(cost),
+            _number(digest),
+        )
         for customer, metric, wallet, currency, events, quantity, cost, digest in content["lines"]
     ]
     days = [
@@ -303,6 +315,15 @@ def _usage_of(text: str) -> dict[str, Any]:
         "slots": tuple(slots),
         "hash_probe": _number(content.get("hash_probe")),
     }
+
+
+def _key(customer: str, metric: str, *currencies: str | None) -> Key:
+    """The key of a line. Raises `ValueError`."""
+    UUID(customer)
+    if not isinstance(metric, str) or any(not isinstance(each, str | None) for each in currencies):
+        raise ValueError("a metric or a currency is no text")
+    wallet, currency = currencies
+    return customer, metric, wallet, currency
 
 
 def _digest(value: int | None) -> str | None:
@@ -329,7 +350,7 @@ def _amounts(content: Any) -> tuple[tuple[AmountLine, ...], AmountBasis | None]:
     """The amounts and their basis, as `_amounts_json` wrote them."""
     lines = content["lines"] if isinstance(content, dict) else content
     amounts = tuple(
-        AmountLine((customer, metric, wallet, currency), Decimal(amount))
+        AmountLine(_key(customer, metric, wallet, currency), texts.number(amount))
         for customer, metric, wallet, currency, amount in lines
     )
     if not isinstance(content, dict):

@@ -1,6 +1,8 @@
-"""Texts that people write into records: notes, and who wrote them."""
+"""Texts in records: what people write, notes and who wrote them, and numbers."""
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 from usage_explore.query import validators
 
@@ -10,6 +12,9 @@ LOCAL_AUTHOR = "local"
 MAX_NOTE_CHARACTERS = 2_000
 MAX_AUTHOR_CHARACTERS = 320
 """Characters of a note and of an author; an e-mail address has at most 320."""
+
+_MAX_DIGITS = 150_000
+"""Digits of a number before its point, and after it: PostgreSQL's have up to 131,072, of a sum some more."""
 
 _JOINERS = "\u200c\u200d"
 """Zero-width characters that scripts and emoji need; other invisible ones are refused."""
@@ -42,6 +47,15 @@ def author(value: str) -> str:
 def is_printable(text: str, also: str = "") -> bool:
     """Whether a text has only visible characters, joiners and those of `also`."""
     return text.translate(dict.fromkeys(map(ord, _JOINERS + also))).isprintable()
+
+
+def number(text: str) -> Decimal:
+    """A number of a record. Raises `ValueError` for one whose digits would fill the memory, such as 1e999999999."""
+    value = Decimal(text)
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and max(value.adjusted(), exponent, -exponent) > _MAX_DIGITS:
+        raise ValueError(f"{validators.shorten(text)} has more than {_MAX_DIGITS:,} digits")
+    return value
 
 
 def bounded(text: str, most: int) -> str:

@@ -1,7 +1,8 @@
 """Escaping of text that a spreadsheet would run as a formula, as OWASP advises for CSV.
 
-An apostrophe is put before text that begins, after white space, with = + - @ or a full-width form of them, or with a
-tab, a line break or an apostrophe. Numbers such as -60 are not escaped. To reverse it, remove one leading apostrophe.
+An apostrophe is put before text that begins, after white space and quotation marks, with = + - @ or a full-width form
+of them, or with a tab, a line break or an apostrophe. Numbers such as -60 are not escaped. To reverse it, remove one
+leading apostrophe.
 Where the semicolon separates lists, as in much of Europe, a spreadsheet splits CSV there, also in quoted text: what
 follows a semicolon in a text is escaped like a text, and what follows a line break, where such a spreadsheet ends the
 row; each has one more apostrophe to remove.
@@ -13,14 +14,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_DANGEROUS = re.compile(r"[\s\ufeff]*[=+\-@＝＋－＠]|[\t\r\n']")
+_DANGEROUS = re.compile(r"[\s\ufeff\"]*[=+\-@＝＋－＠]|[\t\r\n']")
 _SEPARATOR = re.compile(r"(\r\n|[;\r\n])")
 _NUMBER = re.compile(r" *[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+|Infinity)([eE][+-]?[0-9]+)? *")
 
 MEANING = (
     "Put an apostrophe before text that a spreadsheet would run as a formula: text, not a number, that begins with "
-    "= + - @ a tab, a line break or an apostrophe, and within a text after a semicolon or a line break. To read it "
-    "back remove one apostrophe at the beginning and after each of them. Without it every text is exact."
+    "= + - @ a tab, a line break or an apostrophe, also after quotation marks, and within a text after a semicolon or "
+    "a line break. To read it back remove one apostrophe at the beginning and after each of them. Without it every "
+    "text is exact."
 )
 """Help text of `escape_formulas` in Python, over HTTP, in the app and in the command line."""
 
@@ -28,8 +30,8 @@ MEANING = (
 def escaped(text: str) -> str:
     r"""The text, with an apostrophe where a cell or line may begin, if a spreadsheet would run what follows.
 
-    >>> escaped("=1+1"), escaped("-60"), escaped("'tis"), escaped("plain"), escaped("a;=1;b"), escaped("a\n=1")
-    ("'=1+1", '-60', "''tis", 'plain', "a;'=1;b", "a\n'=1")
+    >>> escaped("=1+1"), escaped("-60"), escaped("'tis"), escaped("plain"), escaped("a;=1;b"), escaped('a;"=1')
+    ("'=1+1", '-60', "''tis", 'plain', "a;'=1;b", 'a;\'"=1')
     """
     parts = ["", *_SEPARATOR.split(text)]
     result: list[str] = []
