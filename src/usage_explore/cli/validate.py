@@ -205,7 +205,7 @@ def validate(
             review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(replace(store, hints=False), validation)  # the validation has given them
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
-        hides = sign_off and review is not None and _hides(review, fail_on)
+        hides = review is not None and _hides(review, fail_on)
         attempt, nothing = None, validation.examined_nothing or not validation.totals.events
         if sign_off and by and not (fails or hides or wrong or nothing or validation.failed):
             attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
@@ -257,7 +257,7 @@ def validate(
                 f"Not signed off: {counted(len(validation.failed), 'check')} failed; the log says why. Run it again.",
                 err=True,
             )
-        elif review and hides and not fails:
+        elif sign_off and review and hides and not fails:
             say(
                 f"Not signed off: {review.unseen_sentence(validation.period.zone)} Give the files again, decide on the"
                 " findings with `usage-explore decide`, or sign with --fail-on never.",
