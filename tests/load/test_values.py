@@ -307,3 +307,14 @@ def test_marks_that_are_not_seen_are_warned_of_and_spaces_around_a_metric_are_no
     report = str(load_again.csv(in_october("a\u00a0b,gb,2", "c1\ufeff,calls\u2060,2")))
     for one in ("customer 'a\\xa0b'", "customer 'c1\\ufeff'", "metric 'calls\\u2060'"):
         assert f"the {one} is written in two ways that look alike" in report
+    load_again.csv(in_october("y\u200b,hits,1", "z,hits\u2060,1", "z,m\u00e4,1"))
+    report = str(load_again.csv(in_october("y,hits,1", "z,m,1", "z,hits,1")))
+    for one in ("customer 'y\\u200b'", "metric 'hits\\u2060'"):
+        assert f"the {one} is written in two ways that look alike" in report, "the stored one has the mark"
+    assert report.count("in two ways") == 2
+    for column in ("metric_key", "customer_id"):
+        assert f"load the whole export again with --replace-by {column}" in report
+    load_again.csv(in_october("y,hits,1", "z,m,1", "z,hits,1"), replace_by=["customer_id"])
+    load_again.csv(in_october("y,hits,1", "z,m,1", "z,hits,1"), replace_by=["metric_key"])
+    hits = "SELECT metric_key, count(*) FROM usage_events WHERE metric_key ~ '^hits' GROUP BY 1"
+    assert load_again.connection.execute(hits).fetchall() == [("hits", 2)]

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -46,6 +46,16 @@ WHERE organization_id = ANY (%s) AND kind = ANY (%s) AND id = ANY (%s) AND EXIST
     CASE n.kind WHEN 'customer' THEN t.customer_id WHEN 'product' THEN t.product_id ELSE t.subscription_id END)
 """
 
+_NAMED = """
+SELECT DISTINCT kind, id, external_id FROM {names}
+WHERE organization_id = ANY (%s) AND kind = ANY (%s) AND external_id ~ '[^\\x01-\\x7f]'::text
+"""
+"""Texts of ids that may look like those of a file that are ASCII."""
+
+_METRICS = """
+SELECT DISTINCT metric_key FROM {events} WHERE organization_id = ANY (%(organizations)s)
+AND timestamp BETWEEN %(first)s AND %(last)s AND metric_key ~ '[^\\x01-\\x7f]'::text
+"""
 
 _STORED_METRIC = """
 SELECT EXISTS (SELECT FROM {events} WHERE organization_id = ANY (%s::uuid[]) AND metric_key = %s::text)
@@ -133,11 +143,14 @@ def _total_warning(text: str, metric: str, quantity: Decimal, total: Decimal) ->
 
 
 def stored_in_another_form(
-    connection: Connection, events: Table, names: Table, organizations: Sequence[UUID], mapper: RowMapper
+    connection: Connection, events: Table, names: Table, span: Mapping[str, Any], mapper: RowMapper
 ) -> list[str]:
     """The warnings of ids and metrics of which stored events have the other form, of another file; of ids, if the
     directory of names has it, too.
+
+    `span` has the staged rows' `organizations`, and the `first` and `last` of their times.
     """
+    organizations: Sequence[UUID] = span["organizations"]
     metrics = [text for text in mapper.metrics if not text.isascii()][:_MAX_METRICS]
     exists = sql.SQL(_STORED_METRIC).format(events=identifier(events))
     found = [
@@ -146,28 +159,40 @@ def stored_in_another_form(
         for form in _other_forms(text) - mapper.metrics.keys()
         if connection.execute(exists, [[*organizations], form]).fetchone() == (True,)
     ]
+    for (stored,) in connection.execute(sql.SQL(_METRICS).format(events=identifier(events)), span):
+        look = _look(stored)
+        found += [_two_forms("metric", stored)] if look != stored and look.isascii() and look in mapper.metrics else []
     others: dict[tuple[str, UUID], str] = {}
     for (kind, id_), text in mapper.ids.texts.items():
         if not text.isascii() and made_id(kind, text) == UUID(id_):
             others |= {(kind, made_id(kind, form)): text for form in _other_forms(text)}
-    others = {key: text for key, text in others.items() if (key[0], str(key[1])) not in mapper.ids.texts}
-    if not others:
+    plain = {(kind, text) for (kind, _), text in mapper.ids.texts.items() if text.isascii()}
+    if not others and not plain:
         return found
-    kinds, ids = zip(*others, strict=True)
+    named = sql.SQL(_NAMED).format(names=identifier(names))
     statement = sql.SQL(_STORED).format(names=identifier(names), events=identifier(events))
     try:
         with connection.transaction():  # a refused statement leaves the transaction usable
             if not is_readable(connection, names):
                 return found
-            rows = connection.execute(statement, [[*organizations], [*kinds], [*ids]]).fetchall()
+            kinds = sorted({kind for kind, _ in plain})
+            for kind, id_, text in connection.execute(named, [[*organizations], kinds]) if plain else ():
+                others |= {(kind, id_): text} if (kind, _look(text)) in plain else {}
+            others = {key: text for key, text in others.items() if (key[0], str(key[1])) not in mapper.ids.texts}
+            if not others:
+                return found
+            of = [[*organizations], [kind for kind, _ in others], [id_ for _, id_ in others]]
+            rows = connection.execute(statement, of).fetchall()
     except psycopg.Error:
         return found
     return found + [_two_forms(kind, others[kind, id_]) for kind, id_ in rows if (kind, id_) in others]
 
 
 def _two_forms(kind: str, text: str) -> str:
+    column = "customer_id" if kind == "metric" else "metric_key"
     return (
         f"warning: the {kind} {quoted(text)} is written in two ways that look alike (Unicode NFC and NFD, or with"
         f" invisible characters), which are two {kind}s; write one of them in all files. If both have the same usage,"
-        " it is counted twice: replace that of the other one with --replace"
+        f" it is counted twice: load the whole export again with --replace-by {column}, which replaces all events of"
+        f" its {'customers' if kind == 'metric' else 'metrics'} in its months"
     )

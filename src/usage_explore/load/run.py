@@ -302,11 +302,11 @@ def _load(
                 " table, where the column"
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
-        doubtful += stored_in_another_form(connection, table, names, stage.organizations, mapper)
         if scope and not (stage.superseded.events or already_there):
             doubtful += without_source(connection, STAGE, stored, scope)
         hour = 0
         if stage.first and stage.last:
+            doubtful += stored_in_another_form(connection, table, names, stage.span, mapper)
             doubtful += aggregated_rows(connection, STAGE, stored, stage.span, file.zone)
             if already_there:
                 hour = repeated_hour(connection, STAGE, stored, stage.span)
