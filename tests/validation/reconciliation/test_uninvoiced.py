@@ -106,3 +106,29 @@ def test_two_metrics_are_two_findings_and_a_customer_without_any_line_one_more(m
     invoices = billed([row for row in rows if row.metric_key == "calls" and row.customer_id != CUSTOMERS[3]])
     kinds = [finding.kind for finding in found(make(rows), invoices)]
     assert sorted(kinds) == ["metric without a line", "metric without a line", "missing"]
+
+
+@pytest.mark.parametrize("customers", [2, 12])
+@pytest.mark.parametrize("prices", [BOOK, None], ids=["book", "no book"])
+def test_lines_of_a_metric_that_nobody_used_are_one_finding(make: Make, customers: int, prices: Any) -> None:
+    """A monthly fee was a high finding for each customer."""
+    rows = usage(customers, ("calls",))
+    store, lines = make(rows), billed(rows)
+    lines = lines.assign(amount=[str(Decimal(quantity) / 10) for quantity in lines.quantity], currency="USD")
+    fees = lines.assign(metric_key="base fee", quantity="1", amount="49.90")
+    (finding,) = found(store, pd.concat([lines, fees]), prices)
+    assert (finding.severity, finding.kind, finding.metric_key) == ("high", "metric without usage", "base fee")
+    assert (finding.customer_id, finding.events, finding.quantity) == (None, 0, customers)
+    assert dict(finding.amounts) == dict(finding.too_high) == {"USD": customers * Decimal("49.90")}
+    assert f"but {customers} lines of {customers} customers invoice {customers}, " in finding.sentence
+    assert "a fee that no event counts" in finding.sentence
+    one = fees[:1]
+    (finding,) = found(store, pd.concat([lines, one]), prices)
+    assert finding.customer_id == CUSTOMERS[0], "of one customer it is of that customer"
+
+
+def test_a_misspelt_metric_is_one_finding_beside_that_of_the_usage(make: Make) -> None:
+    rows = usage(5, ("calls", "bytes"))
+    invoices = billed(rows).replace("bytes", "byte")
+    kinds = {finding.metric_key: finding.kind for finding in found(make(rows), invoices)}
+    assert kinds == {"bytes": "metric without a line", "byte": "metric without usage"}

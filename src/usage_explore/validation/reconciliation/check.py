@@ -131,7 +131,7 @@ from usage_explore.validation.reconciliation.signed_causes import (
     compare_quantities_as_known,
     expect_nothing_of_removed,
 )
-from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
+from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted, unused
 from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ def examine(examination: Examination) -> Outcome:
     common_groups = common_causes([*rows, *beyond])
     groups = [group for group in common_groups if not is_of_repeated_lines(group) or every.is_shown_exactly(group)]
     reported = frozenset(id(row) for group in groups for row in group)
-    gaps = [*omitted(replace(every, reported=reported), invoices)]
+    unreported = replace(every, reported=reported)
+    gaps = [*omitted(unreported, invoices), *unused(unreported)]
     common = [*(common_finding(every, group) for group in groups), *(gap.finding for gap in gaps)]
     differences = replace(every, reported=reported.union(id(row) for gap in gaps for row in gap.rows))
     findings, others, more = differences.findings()

@@ -1,6 +1,7 @@
-"""Findings of usage that an invoice leaves out altogether: of a metric or price, and of many customers, without a line.
+"""Findings of usage that an invoice leaves out altogether: of a metric or price, and of many customers, without a line;
+and of the lines of a metric or price that nobody used.
 
-A metric that is on no line is left out of the invoice, not of each customer's.
+A metric that is on no line is left out of the invoice, not of each customer's; one without usage is a fee, or misspelt.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ MIN_UNINVOICED_SHARE = BOUNDS.add("min_uninvoiced_share", Decimal("0.5"), "share
     "finding.")
 
 MIN_OMITTING_CUSTOMERS = BOUNDS.add("min_omitting_customers", 2, "customers", 1, 10000,
-    "Customers with usage of a metric or price that is on no line, from which that is one finding.")
+    "Customers with usage of a metric or price that is on no line, or with lines of one that nobody used, from which "
+    "that is one finding.")
 # fmt: on
 
 _MAX_EXCLUDED_CUSTOMERS = 900
 """Customers that a query excludes; a filter has at most 1,000 values."""
 
 
-class Omitted(NamedTuple):
-    """Usage that is on no line, in one finding."""
+class OneSided(NamedTuple):
+    """Usage that is on no line, or lines without usage, in one finding."""
 
     finding: Finding
     rows: list[Row]
 
 
-def omitted(differences: Differences, invoices: Invoices) -> Iterator[Omitted]:
+def omitted(differences: Differences, invoices: Invoices) -> Iterator[OneSided]:
     """The usage of customers without any line, if they are many, and that of each metric and price without one.
 
     A customer who used nothing but such metrics belongs to these, if others have lines.
@@ -66,18 +68,48 @@ def omitted(differences: Differences, invoices: Invoices) -> Iterator[Omitted]:
     )
     if is_one_finding:
         rows = [row for row in without_line if row.key[0] in customers]
-        yield Omitted(_customers_finding(differences, rows), rows)
+        yield OneSided(_customers_finding(differences, rows), rows)
         missing = [row for row in missing if row.key[0] not in customers]
     for name, values in absent.items():
-        by_value: dict[str | None, list[Row]] = {}
-        for row in missing:
-            by_value.setdefault(_value(differences, row, name), []).append(row)
-        for value in sorted(values & by_value.keys()):
-            rows = by_value[value]
-            if len({row.key[0] for row in rows}) >= MIN_OMITTING_CUSTOMERS():
-                yield Omitted(_value_finding(differences, rows, name, value), rows)
-                keys = {row.key for row in rows}
-                missing = [row for row in missing if row.key not in keys]
+        for value, rows in _of_several_customers(differences, missing, name, values):
+            yield OneSided(_value_finding(differences, rows, name, value), rows)
+            keys = {row.key for row in rows}
+            missing = [row for row in missing if row.key not in keys]
+
+
+def unused(differences: Differences) -> Iterator[OneSided]:
+    """The lines of each metric and price of which no customer has usage, but those of customers who are unknown."""
+    left = [
+        row
+        for row in differences.rows
+        if row.status == "extra"
+        and not row.explained_by
+        and row.cause is None
+        and row.key[0] not in differences.unknown
+        and id(row) not in differences.reported
+    ]
+    for name in ("metric_key", "price_key"):
+        if name not in differences.columns:
+            continue
+        used = {_value(differences, row, name) for row in differences.rows if row.usage is not None}
+        values = {value for row in left if (value := _value(differences, row, name)) is not None} - used
+        for value, rows in _of_several_customers(differences, left, name, values):
+            yield OneSided(_unused_finding(differences, rows, name, value), rows)
+            keys = {id(row) for row in rows}
+            left = [row for row in left if id(row) not in keys]
+
+
+def _of_several_customers(
+    differences: Differences, rows: list[Row], name: str, values: set[str]
+) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each of the values that `MIN_OMITTING_CUSTOMERS` have; none if the values are many."""
+    by_value: dict[str, list[Row]] = {}
+    for row in rows:
+        if (value := _value(differences, row, name)) in values and value is not None:
+            by_value.setdefault(value, []).append(row)
+    for value, own in sorted(by_value.items()) if len(values) <= MAX_FINDINGS_PER_CHECK else ():
+        if len({row.key[0] for row in own}) >= MIN_OMITTING_CUSTOMERS():
+            yield value, own
 
 
 def _absent(differences: Differences, invoices: Invoices, missing: list[Row], name: str) -> set[str]:
@@ -108,6 +140,29 @@ def _value_finding(differences: Differences, rows: list[Row], name: str, value: 
         sentence=f"{noun.capitalize()} {data_value(value)} is on no line of the invoice, {_span(differences)}, though"
         f" {counted(len(customers), 'customer')} used {used} in {', '.join((_events(rows), *money(rows)))}.",
         facts=(("customers", listed(map(str, customers), most=20)),),
+    )
+
+
+def _unused_finding(differences: Differences, rows: list[Row], name: str, value: str) -> Finding:
+    """One finding on the lines of a metric or price that nobody used."""
+    noun = name.removesuffix("_key")
+    customers = {row.key[0] for row in rows}
+    lines = [line for row in rows for line in row.lines]
+    invoiced = in_sentence(total(row.invoiced or Decimal(0) for row in rows))
+    return _finding(
+        differences,
+        rows,
+        set(),
+        {name: value},
+        kind=f"{noun} without usage",
+        sentence=f"{noun.capitalize()} {data_value(value)} has no usage of any customer, {_span(differences)}, but"
+        f" {counted(len(lines), 'line')} of {counted(len(customers), 'customer')} invoice"
+        f" {', '.join((invoiced, *money(rows)))}: a fee that no event counts, or another {noun} than the"
+        " usage has.",
+        facts=(
+            ("customers", listed(map(str, customers), most=20)),
+            ("lines", listed([f"{line.line:,}" for line in lines], most=20)),
+        ),
     )
 
 
