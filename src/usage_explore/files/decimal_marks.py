@@ -155,7 +155,7 @@ class DecimalMarks:
             raw = record.get(column)
             if self._mark and (texts := _marked(raw)):
                 wrong = [text for text in texts if not _SEPARATED[self._mark].fullmatch(text)]
-                if wrong and self._mark == ",":
+                if wrong and self._mark == "," and _SEPARATED["."].fullmatch(wrong[0]):
                     changed[column] = Unreadable(f"{quoted(wrong[0])} has no decimal comma, as {self._first} has")
                 elif not wrong:
                     other = "." if self._mark == "," else ","

@@ -44,7 +44,7 @@ _DOTTED_DATE = re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4}
 """A date of which the day is first, as in `load`."""
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
-
+_WITH_SIGN = re.compile(r"[+-]?(?:(?:US)?[$€£¥₹]\s*[+-]?[\d.,]+|[\d.,]+\s*[$€£¥₹])", re.ASCII)
 
 Edge = date | datetime
 """An end of a span: an instant, or a date, which is its midnight in the time zone of the period that it is about."""
@@ -139,6 +139,8 @@ def number_text(raw: object) -> str:
 def _number_error(raw: object, text: str) -> InvalidValue:
     if text.strip("+-").lower() in {"nan", "snan", "inf", "infinity"}:
         return InvalidValue(f"{quoted(raw)} is not finite; NaN and infinite numbers have no exact sum")
+    if _WITH_SIGN.fullmatch(text):
+        return InvalidValue(f"{quoted(raw)} has a currency sign; write the number alone, and its currency in a column")
     if "," in text:
         return InvalidValue(f"{quoted(raw)} {HAS_COMMA}")
     return InvalidValue(f"{quoted(raw)} is not a decimal number")

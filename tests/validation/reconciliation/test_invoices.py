@@ -358,6 +358,8 @@ def test_decimal_commas_are_read_where_a_number_shows_them(tmp_path: Path) -> No
         (-2_000_000, 3),
         (1500, Decimal("0.125")),
     ]
+    (sign,) = faults(written(tmp_path, GERMAN + "7;e;1;12,50 €\n"))
+    assert sign.startswith("line 6: amount: '12,50 €' has a currency sign; write the number alone")
     assert faults(written(tmp_path, GERMAN + "7;e;0.5;1,234.50\n")) == [
         "line 6: quantity: '0.5' has no decimal comma, as '1.234,5' (line 3) has",
         "line 6: amount: '1,234.50' has no decimal comma, as '1.234,5' (line 3) has",
