@@ -219,9 +219,12 @@ def _is_by_months_elsewhere(
     start, end = (each.astimezone(zone).replace(tzinfo=None) for each in (since, until))
     clock = {at.astimezone(zone).replace(tzinfo=None) for at in staged}
     same = max(sum(at in staged for at in stored), len(stored) // 2)
+    first, last = min(stored), max(stored)
+    every = map(ZoneInfo, sorted(available_timezones()))
+    zones = {(start.replace(tzinfo=other), end.replace(tzinfo=other)): other for other in every}  # one of alike months
     return any(
-        start.replace(tzinfo=other) <= min(stored)
-        and max(stored) < end.replace(tzinfo=other)
+        begins <= first
+        and last < ends
         and sum(at.astimezone(other).replace(tzinfo=None) in clock for at in stored) > same
-        for other in map(ZoneInfo, sorted(available_timezones()))
+        for (begins, ends), other in zones.items()
     )

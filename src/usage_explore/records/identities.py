@@ -100,7 +100,8 @@ class RecordedFinding:
             folded_into = given.pop("folded_into", "")
             amounts = tuple((currency, texts.number(text)) for currency, text in given.pop("amounts", {}).items())
             times = {name: validators.instant(given.pop(name)) for name in ("since", "until")}
-            words = {**given, "severity": own["severity"], "sentence": own["sentence"], "folded_into": folded_into}
+            subjects = {name: value for name, value in given.items() if value is not None or name not in (*WHO, *WHAT)}
+            words = {**subjects, "severity": own["severity"], "sentence": own["sentence"], "folded_into": folded_into}
             if wrong := [name for name, value in words.items() if not isinstance(value, str)]:
                 raise ValueError(f"{validators.shorten(wrong[0])} is no text")
             if type(own["events"]) is not int:
