@@ -22,6 +22,8 @@ from support.generated_events import Insert
 from support.query_oracle import Row, utc
 from usage_explore import Store, connect
 from usage_explore.db import ddl
+from usage_explore.pricing.read import read_prices
+from usage_explore.pricing.table import replace_prices
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.review import Reviewed
 
@@ -713,6 +715,22 @@ def test_lines_of_what_was_signed_and_changed_since_name_the_sign_off(
     store.keep_run(validation)
     more = store.validate(LATER, invoices=lines(calls="700"), prices=prices, checks=["reconciliation"])
     assert "high" in {one.severity for one in more.findings}, "other lines than were signed"
+
+
+def test_corrections_without_amounts_explain_no_line(
+    store: Store, insert: Insert, events_connection: ddl.Connection
+) -> None:
+    """Signed by a file, rated by the stored book: the difference of prices was said to be in the corrections."""
+    insert(late(1))
+    other = read_prices([{**price, "unit_amount": "0.20"} for price in PRICES])
+    replace_prices(events_connection, store.table, generated_events.ORGANIZATION, other)
+    events_connection.commit()
+    (signed,) = store.signoffs()
+    assert "has other prices" in store.changes_since(signed).amounts_note
+    validation = store.validate(LATER, invoices=lines(), checks=["reconciliation"])
+    (finding,) = validation.findings
+    assert (finding.severity, finding.customer_id) == ("high", None), "that customer's lines as the others'"
+    assert "exactly this difference" not in finding.sentence
 
 
 def totals(events: int = 96) -> pd.DataFrame:

@@ -73,6 +73,8 @@ class Signed:
     is_same_book: bool
     is_comparable: bool
     """Whether the corrections have the difference of the amounts now, by these prices and wallets, from the signed."""
+    leaves_amounts_out: bool
+    """Whether the corrections have no amounts: they were signed by a price book that the stored one is not."""
     is_whole: bool
     """Whether the lines have no columns but metric and wallet, by which usage is signed: then both are rated alike."""
 
@@ -106,9 +108,11 @@ class Signed:
         is_comparable = is_same_book
         if basis is not None and book is not None and not is_same_book:  # as `signed_amounts.with_amounts`
             is_comparable = basis.prices == book.source or book.source.rpartition(".")[2] != PRICES_TABLE
+        leaves_out = book is not None and basis is not None and bool(signed.amounts)
+        leaves_out = leaves_out and not is_same_book and not is_comparable
         is_comparable = is_comparable and basis is not None and {**basis.wallets} == {**wallets}
         is_whole = {*columns} <= {"metric_key", "wallet_currency"}
-        return cls(signed, usage, amounts, metric, wallet, is_same_book, is_comparable, is_whole)
+        return cls(signed, usage, amounts, metric, wallet, is_same_book, is_comparable, leaves_out, is_whole)
 
     @property
     def has_other_prices(self) -> bool:
@@ -295,7 +299,8 @@ def changed_after_sign_off_causes(
     """Set the cause of rows whose lines have the quantity, and the amounts if known, that a sign-off has.
 
     Of the same customer and metric, and wallet where lines name it: with further columns, all of these rows together.
-    Lines of the usage now that charge the amounts of the last sign-off are explained by it, too.
+    Lines of the usage now that charge the amounts of the last sign-off are explained by it, too. No line is explained
+    by the last sign-off whose corrections have no amounts: by other prices the line's difference is none of theirs.
     """
     if not signed:
         return
@@ -309,7 +314,7 @@ def changed_after_sign_off_causes(
 
     customers = last.changed_customers(rows)
     for key, group, lines in _groups_left(last, rows, QUANTITY_STATUSES):
-        if last.has_lines(key, group, lines, tolerance):
+        if last.has_lines(key, group, lines, tolerance) and not last.leaves_amounts_out:
             _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"what {words} has; {since(key, group)}")
     for earlier in signed[1:]:
         for key, group, lines in _groups_left(earlier, rows, QUANTITY_STATUSES):
@@ -321,7 +326,8 @@ def changed_after_sign_off_causes(
                     more += f", `{command_of(examination, last.signoff)}` what changed after that"
                 _set_causes(group, EARLIER_SIGN_OFF, was + more)
     for key, group, lines in _groups_left(last, rows, ("wrong amount",)):
-        if (key[0] in customers or last.has_other_prices) and last.charges(key, lines):
+        is_changed = last.has_other_prices or (key[0] in customers and not last.leaves_amounts_out)
+        if is_changed and last.charges(key, lines):
             _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"the amount that {words} has; {since(key, group)}")
     changed = "usage or prices of this customer were" if last.has_other_prices else "usage of this customer was"
     for row in rows:
