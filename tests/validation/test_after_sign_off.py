@@ -731,6 +731,11 @@ def test_corrections_without_amounts_explain_no_line(
     (finding,) = validation.findings
     assert (finding.severity, finding.customer_id) == ("high", None), "that customer's lines as the others'"
     assert "exactly this difference" not in finding.sentence
+    whole = store.validate(LATER)
+    store.sign_off(whole, by="bo", rating=store.rate(whole.period))
+    after = store.validate(LATER, invoices=lines(), checks=["reconciliation"]).findings
+    assert {finding.severity for finding in after} == {"high"}, "what changed between the two has no amounts, either"
+    assert not [finding for finding in after if "signed again" in finding.sentence]
 
 
 def totals(events: int = 96) -> pd.DataFrame:

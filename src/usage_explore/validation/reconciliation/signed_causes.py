@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 from uuid import UUID
 
@@ -300,7 +300,7 @@ def changed_after_sign_off_causes(
 
     Of the same customer and metric, and wallet where lines name it: with further columns, all of these rows together.
     Lines of the usage now that charge the amounts of the last sign-off are explained by it, too. No line is explained
-    by the last sign-off whose corrections have no amounts: by other prices the line's difference is none of theirs.
+    by a sign-off whose corrections have no amounts: by other prices the line's difference is none of theirs.
     """
     if not signed:
         return
@@ -316,7 +316,9 @@ def changed_after_sign_off_causes(
     for key, group, lines in _groups_left(last, rows, QUANTITY_STATUSES):
         if last.has_lines(key, group, lines, tolerance) and not last.leaves_amounts_out:
             _set_causes(group, CHANGED_AFTER_SIGN_OFF, f"what {words} has; {since(key, group)}")
-    for earlier in signed[1:]:
+    for following, earlier in pairwise(signed):
+        if earlier.signoff.amounts and examination.inputs.prices and not _has_amounts_until(earlier, following):
+            continue
         for key, group, lines in _groups_left(earlier, rows, QUANTITY_STATUSES):
             if earlier.has_lines(key, group, lines, tolerance):
                 was = f"what {signed_words(earlier.signoff, zone)} has, which was signed again;"
@@ -333,6 +335,15 @@ def changed_after_sign_off_causes(
     for row in rows:
         if row.is_open and row.key[0] in customers:
             row.beside_changes = f"{changed} changed since {words}, whose corrections may have a part of it"
+
+
+def _has_amounts_until(earlier: Signed, following: Signed) -> bool:
+    """Whether what changed between two sign-offs has amounts: those of the same prices, or of the stored ones."""
+    one, other = earlier.signoff.basis, following.signoff.basis
+    if one is None or other is None or not following.signoff.amounts:
+        return False
+    is_of_table = {basis.prices.rpartition(".")[2] for basis in (one, other)} == {PRICES_TABLE}
+    return is_of_table or one.prices_hash == other.prices_hash
 
 
 def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
